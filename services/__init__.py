@@ -1,0 +1,1 @@
+"""The gateway's three ext_proc services and the two packages they share."""

@@ -1,0 +1,1 @@
+"""The endpoint picker: chooses the model server for each request."""

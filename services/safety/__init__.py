@@ -1,0 +1,1 @@
+"""The safety filter: judges prompts and answers by policy."""

@@ -1,0 +1,1 @@
+"""A mock vLLM: one engine model behind the OpenAI API."""
