@@ -73,6 +73,7 @@ class Request:
 
     @property
     def method(self) -> str:
+        """The method, in capitals as HTTP has it; empty when the headers lack one."""
         return self.headers.get(":method") or ""
 
 

@@ -11,15 +11,17 @@ equal hashes mean equal prefixes for equal weights. The incomplete tail is not h
 from __future__ import annotations
 
 import base64
-import binascii
 import bisect
 import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import xxhash
+
+from services.openai.peek import Peek
 
 SCHEME = 1
 FIRST_BLOCK = 64  # bytes; about 16 tokens, the block size of vLLM's prefix cache
@@ -61,6 +63,17 @@ class Digest:
         return -(-self.prompt_bytes // BYTES_PER_TOKEN)
 
 
+def digest_of(peek: Peek, model: str) -> Digest:
+    """Return the digest of a peeked request that goes to `model`: the one place where a body becomes a digest."""
+    return Digest(
+        model=model,
+        stream=peek.stream,
+        prompt_bytes=peek.prompt_bytes,
+        max_tokens=peek.max_tokens,
+        blocks=hash_prompt(peek.prompt, model=model, cache_salt=peek.cache_salt) if peek.prompt else (),
+    )
+
+
 def prefix_bytes(blocks: int) -> int:
     """Return how many bytes of the prompt the first `blocks` blocks cover."""
     return BOUNDARIES[blocks - 1] if blocks else 0
@@ -83,8 +96,8 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     scheme: int
     model: str
     stream: bool
-    prompt_bytes: int
-    max_tokens: int
+    prompt_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)]
     blocks: bytes
 
 
@@ -99,11 +112,11 @@ def decode(text: str) -> Digest:
     """Read what `encode` wrote; raise `DigestError` for anything else, other schemes included."""
     try:
         wire = _DECODER.decode(base64.b64decode(text, validate=True))
-        if wire.scheme != SCHEME:
-            raise DigestError(f"digest scheme {wire.scheme}, expected {SCHEME}")
         blocks = struct.unpack(f"<{len(wire.blocks) // 8}Q", wire.blocks)
-    except (binascii.Error, msgspec.MsgspecError, struct.error, UnicodeEncodeError) as error:
+    except (ValueError, msgspec.MsgspecError, struct.error) as error:
         raise DigestError(f"not a digest: {error}") from error
+    if wire.scheme != SCHEME:
+        raise DigestError(f"digest scheme {wire.scheme}, expected {SCHEME}")
     return Digest(wire.model, wire.stream, wire.prompt_bytes, wire.max_tokens, blocks)
 
 

@@ -1,1 +1,1 @@
-"""The whole gateway on one machine: Envoy, the three services, mock model servers, a Redis-protocol server."""
+"""The whole stack on one machine, Envoy's configuration from typed objects, and checks of the config files."""

@@ -1,0 +1,200 @@
+"""One request's way to a server, as plain synchronous code: pool → priority → candidates → admission → profile → load.
+
+Deterministic: the same state, clock and random seed give the same decision. A refusal is an `ExtProcError`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.epp.endpoints import Server
+from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.pool import Pool
+from services.epp.records import Observer, Pick, PickOutcome, Release
+from services.epp.scheduling.filters.ready import Ready
+from services.epp.scheduling.filters.subset import SubsetHint
+from services.epp.scheduling.interfaces import Decision, Detector, Situation
+from services.epp.scheduling.profile import Profile
+from services.epp.scheduling.subset import Subset
+from services.epp.state import SharedState
+from services.extproc.errors import ExtProcError, Overloaded, Unavailable
+from services.extproc.events import Headers
+from services.openai.digest import BYTES_PER_TOKEN, Digest, prefix_bytes
+
+DROPPED = "x-llm-d-request-dropped-reason"
+RETRY_AFTER = "1"
+"""Seconds: a saturated server finishes some request within a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request says to the director."""
+
+    digest: Digest
+    pool: str = ""
+    """Empty when the request does not say: then the only pool."""
+    objective: str = ""
+    base_model: str = ""
+    subset: Subset | None = None
+    headers: Headers = field(default_factory=Headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A decision that counts as load until it is released under `id`."""
+
+    id: str
+    pool: Pool
+    decision: Decision
+
+    @property
+    def addresses(self) -> str:
+        """The servers in the order to be tried, as the endpoint picker protocol writes them."""
+        return ",".join(server.address for server in self.decision.servers)
+
+
+class Director:
+    """Decides for all pools of one process. `instance` makes its decision ids unique among replicas and restarts."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        profile: Profile,
+        *,
+        detector: Detector,
+        objectives: Mapping[str, int],
+        clock: Callable[[], float],
+        rng: random.Random,
+        observer: Observer,
+        state: SharedState,
+    ) -> None:
+        self.pools = pools
+        self._profile = profile
+        self._detector = detector
+        self._objectives = objectives
+        self._clock = clock
+        self._rng = rng
+        self._observer = observer
+        self._state = state
+        self._subset = SubsetHint()
+        self._ready = Ready()
+        self._instance = f"{rng.getrandbits(32):08x}"
+        self._count = 0
+
+    def pick(self, ask: Ask) -> Reservation:
+        """Choose servers for `ask` and count it as their load. Raises `Unavailable` (503) or `Overloaded` (429)."""
+        started = self._clock()
+        priority = self._priority(ask)
+        try:
+            reservation = self._pick(ask, priority)
+        except ExtProcError as error:
+            self._report(ask, priority, started, PickOutcome.of(error), None)
+            raise
+        self._report(ask, priority, started, PickOutcome.PICKED, reservation)
+        return reservation
+
+    def release(self, pool: str, decision: str, by: Release, served: str | None = None) -> bool:
+        """End a request; return whether it was in flight here. `served`: the server that got it in the end."""
+        found = self.pools.get(pool)
+        if found is None:
+            return False
+        known = found.release(decision, served)
+        self._observer.released(pool, by if known else Release.UNKNOWN)
+        self._state.released(pool, decision, served)
+        return known
+
+    def served(self, pool: str, decision: str, address: str) -> None:
+        """Note which server a request went to in the end."""
+        if (found := self.pools.get(pool)) is not None:
+            found.served(decision, address)
+
+    def saturation(self, pool: Pool) -> float:
+        """Return how full `pool` is; a pool without metrics is never known to be full."""
+        return self._detector.saturation(self._clock(), pool.snapshot.servers) if pool.scraped else 0.0
+
+    def _pick(self, ask: Ask, priority: int) -> Reservation:
+        pool = self._pool(ask.pool)
+        situation = Situation(
+            digest=ask.digest,
+            now=self._clock(),
+            loads=pool.inflight.loads,
+            matches=pool.prefixes.match(ask.digest.blocks),
+            headers=ask.headers,
+            base_model=ask.base_model,
+            subset=ask.subset,
+            priority=priority,
+        )
+        candidates = self._candidates(situation, pool)
+        self._admit(pool, priority)
+        decision = self._profile.run(situation, candidates, self._rng)
+        if not decision.servers:
+            by = decision.verdicts[-1].plugin
+            raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
+        return self._reserve(pool, decision, situation)
+
+    def _pool(self, name: str) -> Pool:
+        pool = next(iter(self.pools.values())) if not name and len(self.pools) == 1 else self.pools.get(name)
+        if pool is None:
+            raise _no_endpoint(f"no pool {name!r} is configured" if name else "the request names no pool", "no_pool")
+        return pool
+
+    def _candidates(self, situation: Situation, pool: Pool) -> Sequence[Server]:
+        allowed = self._subset.keep(situation, pool.snapshot.servers)
+        if not allowed and situation.subset is not None:
+            raise _no_endpoint(f"no server of pool {pool.name!r} is in the subset", "no_subset")
+        ready = self._ready.keep(situation, allowed)
+        if not ready:
+            raise _no_endpoint(f"no server of pool {pool.name!r} is ready", "no_endpoint")
+        return ready
+
+    def _admit(self, pool: Pool, priority: int) -> None:
+        if priority < 0 and self.saturation(pool) >= 1.0:
+            raise Overloaded(
+                f"pool {pool.name!r} is saturated and the request's priority is {priority}",
+                reason="saturated",
+                headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated")),
+            )
+
+    def _priority(self, ask: Ask) -> int:
+        """Return the priority of the named objective, else of the one named as the model; 0 for unknown names."""
+        return self._objectives.get(ask.objective or ask.digest.model, 0)
+
+    def _reserve(self, pool: Pool, decision: Decision, situation: Situation) -> Reservation:
+        first, digest = decision.servers[0], situation.digest
+        matched = situation.matches.get(first.slot, 0)
+        self._count += 1
+        entry = Entry(
+            id=f"{self._instance}-{self._count:x}",
+            slot=first.slot,
+            picked_at=situation.now,
+            prompt_tokens=max(0, digest.prompt_tokens - prefix_bytes(matched) // BYTES_PER_TOKEN),
+            output_tokens=digest.max_tokens or DEFAULT_OUTPUT_TOKENS,
+            blocks=digest.blocks,
+            matched=matched,
+        )
+        pool.reserve(entry)
+        self._state.picked(pool.name, first.address, entry)
+        return Reservation(entry.id, pool, decision)
+
+    def _report(
+        self, ask: Ask, priority: int, started: float, outcome: PickOutcome, reservation: Reservation | None
+    ) -> None:
+        entry = reservation.pool.inflight.get(reservation.id) if reservation else None
+        self._observer.picked(
+            Pick(
+                pool=reservation.pool.name if reservation else ask.pool,
+                model=ask.digest.model,
+                priority=priority,
+                outcome=outcome,
+                seconds=self._clock() - started,
+                endpoint=reservation.decision.servers[0].address if reservation else "",
+                prompt_bytes=ask.digest.prompt_bytes,
+                matched_bytes=prefix_bytes(entry.matched) if entry else 0,
+            )
+        )
+
+
+def _no_endpoint(message: str, reason: str) -> Unavailable:
+    return Unavailable(message, reason=reason, headers=((DROPPED, "rejected-no-endpoints"),))

@@ -1,0 +1,142 @@
+"""The load that is true now: what was sent to each server and has not ended yet.
+
+A pick counts at once, and is taken off exactly once, however the request ends. What is lost (an end that nobody
+reported) expires with its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+DEFAULT_OUTPUT_TOKENS = 256
+"""Expected answer of a request without a limit: chat answers average a few hundred tokens."""
+
+
+@dataclass(slots=True)
+class Load:
+    """The running totals of one server. Readers treat it as read-only; it changes between decisions, never within."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    """Estimated prompt tokens in flight that the server has not cached."""
+    output_tokens: int = 0
+    """Estimated tokens to be generated for the requests in flight."""
+    unseen: int = 0
+    """Requests in flight that were picked after the server's last scrape began: its metrics cannot know them."""
+    finished: int = 0
+    """Requests that its last metrics still count, but that have ended since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request in flight."""
+
+    id: str
+    slot: int
+    picked_at: float
+    prompt_tokens: int
+    output_tokens: int
+    blocks: tuple[int, ...] = ()
+    matched: int = 0
+    """The first blocks of `blocks` that the server already held at the pick."""
+
+
+class InFlight:
+    """Entries by decision id and their totals by slot. `lease` is in seconds."""
+
+    def __init__(self, *, clock: Callable[[], float], lease: float) -> None:
+        self._clock = clock
+        self._lease = lease
+        self._entries: dict[str, Entry] = {}  # in the order of their picks
+        self._unseen: dict[int, dict[str, float]] = {}
+        self._loads: list[Load] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def loads(self) -> list[Load]:
+        """Totals by slot. Live: read it within one synchronous decision and do not keep it."""
+        return self._loads
+
+    def admit(self, slot: int) -> None:
+        """Make room for `slot`."""
+        self._loads.extend(Load() for _ in range(slot + 1 - len(self._loads)))
+
+    def add(self, entry: Entry) -> None:
+        """Count `entry` from now on."""
+        self._entries[entry.id] = entry
+        self._count(entry)
+
+    def get(self, decision: str) -> Entry | None:
+        """Return the entry of a request in flight."""
+        return self._entries.get(decision)
+
+    def release(self, decision: str) -> Entry | None:
+        """Take a request off; None when it was taken off before, has expired, or never was."""
+        entry = self._entries.pop(decision, None)
+        if entry is not None:
+            self._uncount(entry)
+        return entry
+
+    def move(self, decision: str, slot: int, *, prompt_tokens: int) -> Entry | None:
+        """Count a request at `slot`, which served it in place of the first choice. Returns the entry as it was."""
+        entry = self._entries.get(decision)
+        if entry is None or entry.slot == slot:
+            return None
+        self._uncount(entry, seen=False)
+        moved = replace(entry, slot=slot, prompt_tokens=prompt_tokens)
+        self._entries[decision] = moved
+        self._count(moved)
+        return entry
+
+    def scraped(self, slot: int, began: float) -> None:
+        """Note that fresh metrics of `slot` know all that was sent to it before `began`."""
+        unseen, load = self._unseen.get(slot, {}), self._loads[slot]
+        for decision, picked_at in list(unseen.items()):
+            if picked_at >= began:
+                break
+            del unseen[decision]
+        load.unseen = len(unseen)
+        load.finished = 0
+
+    def forget(self, slot: int) -> None:
+        """Drop what is counted at a server that left the pool; ends reported later find nothing."""
+        for decision in [e.id for e in self._entries.values() if e.slot == slot]:
+            del self._entries[decision]
+        self._unseen.pop(slot, None)
+        if slot < len(self._loads):
+            self._loads[slot] = Load()
+
+    def expire(self) -> list[Entry]:
+        """Release what is older than the lease and return it."""
+        oldest = self._clock() - self._lease
+        expired = []
+        for entry in self._entries.values():
+            if entry.picked_at > oldest:
+                break
+            expired.append(entry)
+        for entry in expired:
+            self.release(entry.id)
+        return expired
+
+    def _count(self, entry: Entry) -> None:
+        load = self._loads[entry.slot]
+        load.requests += 1
+        load.prompt_tokens += entry.prompt_tokens
+        load.output_tokens += entry.output_tokens
+        unseen = self._unseen.setdefault(entry.slot, {})
+        unseen[entry.id] = entry.picked_at
+        load.unseen = len(unseen)
+
+    def _uncount(self, entry: Entry, *, seen: bool = True) -> None:
+        """Take `entry` off its slot's totals. `seen`: its server had it, so that its metrics may still show it."""
+        load = self._loads[entry.slot]
+        load.requests -= 1
+        load.prompt_tokens -= entry.prompt_tokens
+        load.output_tokens -= entry.output_tokens
+        unseen = self._unseen[entry.slot]
+        if unseen.pop(entry.id, None) is None and seen:
+            load.finished += 1
+        load.unseen = len(unseen)

@@ -1,0 +1,150 @@
+"""A pool of model servers: who is in it, what they report, what is in flight, and who holds which prefix.
+
+Readers take `snapshot`, an immutable value that is replaced and never changed. All methods are synchronous, so no
+reader sees half a change.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from services.epp.endpoints import Endpoint, Metrics, Server
+from services.epp.inflight import Entry, InFlight
+from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
+from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The pool at one moment."""
+
+    name: str
+    servers: tuple[Server, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """When to stop believing something."""
+
+    misses: int = 3
+    """Failed scrapes in a row after which a server is no longer ready: one lost packet must not empty a pool."""
+    lease: float = 600.0
+    """Seconds after which a request whose end nobody reported stops counting: longer than nearly every answer."""
+    default_cache_bytes: int = DEFAULT_CAPACITY
+
+
+class Pool:
+    """The mutable holder of one pool's state."""
+
+    def __init__(
+        self, name: str, *, clock: Callable[[], float], limits: PoolLimits | None = None, scraped: bool = True
+    ) -> None:
+        self.name = name
+        self.limits = limits or PoolLimits()
+        self.scraped = scraped
+        """Whether its servers report metrics; without, every member counts as ready."""
+        self.inflight = InFlight(clock=clock, lease=self.limits.lease)
+        self.prefixes = PrefixIndex(self.limits.default_cache_bytes)
+        self.version = 0
+        """Counts changes of membership."""
+        self._servers: dict[str, Server] = {}
+        self._misses: dict[str, int] = {}
+        self._looked_at: set[str] = set()
+        self._resolved = False
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The pool as it is now."""
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self.name, tuple(self._servers.values()))
+        return self._snapshot
+
+    @property
+    def complete(self) -> bool:
+        """Whether membership is known and every member has been looked at, with whatever result."""
+        return self._resolved and (not self.scraped or self._servers.keys() <= self._looked_at)
+
+    def get(self, address: str) -> Server | None:
+        """Return the member at `address`."""
+        return self._servers.get(address)
+
+    def set_members(self, endpoints: Iterable[Endpoint]) -> bool:
+        """Replace the membership; return whether it changed. Members that stay keep all they have."""
+        wanted = {endpoint.address: endpoint for endpoint in endpoints}
+        self._resolved = True
+        gone = [address for address in self._servers if address not in wanted]
+        new = [endpoint for address, endpoint in wanted.items() if address not in self._servers]
+        for address in gone:
+            self._leave(address)
+        taken = {server.slot for server in self._servers.values()}
+        free = (slot for slot in itertools.count() if slot not in taken)
+        for endpoint, slot in zip(new, free, strict=False):
+            self._join(endpoint, slot)
+        if gone or new:
+            self.version += 1
+            self._snapshot = None
+        return bool(gone or new)
+
+    def observe(self, address: str, metrics: Metrics) -> None:
+        """Take in what a server reported; `metrics.scraped_at` is when the question was sent."""
+        server = self._servers.get(address)
+        if server is None:
+            return
+        if metrics.cache_tokens != server.metrics.cache_tokens:
+            self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
+        self.inflight.scraped(server.slot, metrics.scraped_at)
+        self._misses[address] = 0
+        self._looked_at.add(address)
+        self._put(replace(server, metrics=metrics, ready=True))
+
+    def miss(self, address: str) -> None:
+        """Note a failed scrape; after too many in a row the server is not ready."""
+        server = self._servers.get(address)
+        if server is None:
+            return
+        self._looked_at.add(address)
+        self._misses[address] = self._misses.get(address, 0) + 1
+        if server.ready and self._misses[address] >= self.limits.misses:
+            self._put(replace(server, ready=False))
+
+    def reserve(self, entry: Entry) -> None:
+        """Count a pick and remember its prompt, at once."""
+        self.inflight.expire()
+        self.inflight.add(entry)
+        self.prefixes.record(entry.slot, entry.blocks)
+
+    def served(self, decision: str, address: str) -> None:
+        """Move a request's load and prefix to the server that really served it."""
+        server, entry = self._servers.get(address), self.inflight.get(decision)
+        if server is None or entry is None or entry.slot == server.slot:
+            return
+        held = prefix_bytes(entry.matched) // BYTES_PER_TOKEN
+        whole = entry.prompt_tokens + held
+        there = prefix_bytes(self.prefixes.match(entry.blocks).get(server.slot, 0)) // BYTES_PER_TOKEN
+        self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
+        self.prefixes.record(server.slot, entry.blocks)
+
+    def release(self, decision: str, served: str | None = None) -> bool:
+        """End a request; return whether it was still in flight."""
+        if served is not None:
+            self.served(decision, served)
+        return self.inflight.release(decision) is not None
+
+    def _join(self, endpoint: Endpoint, slot: int) -> None:
+        self.inflight.admit(slot)
+        self._servers[endpoint.address] = Server(endpoint, slot, ready=not self.scraped)
+
+    def _leave(self, address: str) -> None:
+        slot = self._servers.pop(address).slot
+        self._misses.pop(address, None)
+        self._looked_at.discard(address)
+        self.inflight.forget(slot)
+        self.prefixes.forget(slot)
+
+    def _put(self, server: Server) -> None:
+        self._servers[server.address] = server
+        self._snapshot = None

@@ -1,0 +1,119 @@
+"""Which server holds which prefix of which prompt: an estimate from what was sent where.
+
+A block's hash maps to the set of servers that were sent it, as an integer with one bit for each slot. A lookup walks
+a prompt's blocks from the first and ANDs the masks, so each server's longest contiguous prefix falls out of
+operations on whole sets, and the walk ends at the first block that nobody holds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from services.openai.digest import BOUNDARIES
+
+DEFAULT_CAPACITY = 2_000_000
+"""Bytes of prompt assumed for a server that does not report its cache: 31,250 vLLM blocks of 16 tokens of 4 bytes."""
+
+SIZES = tuple(end - start for start, end in zip((0, *BOUNDARIES), BOUNDARIES, strict=False))
+"""`SIZES[i]` is the number of prompt bytes in block i."""
+
+
+class _Held:
+    """The blocks of one server, least recently sent first, and their size in bytes of prompt."""
+
+    __slots__ = ("blocks", "capacity", "size")
+
+    def __init__(self, capacity: int) -> None:
+        self.blocks: OrderedDict[int, int] = OrderedDict()
+        self.capacity = capacity
+        self.size = 0
+
+
+class PrefixIndex:
+    """Block hash → holders, with an LRU for each slot bounded by that server's cache size in bytes of prompt."""
+
+    def __init__(self, default_capacity: int = DEFAULT_CAPACITY) -> None:
+        self._default = default_capacity
+        self._holders: dict[int, int] = {}
+        self._held: dict[int, _Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def match(self, blocks: Sequence[int]) -> dict[int, int]:
+        """Return, for each slot that holds the first block, how many blocks it holds without a gap."""
+        holders = self._holders.get
+        found: dict[int, int] = {}
+        alive = holders(blocks[0], 0) if blocks else 0
+        depth = 0
+        while alive:
+            depth += 1
+            still = alive & holders(blocks[depth], 0) if depth < len(blocks) else 0
+            if still != alive:
+                found.update(dict.fromkeys(_slots(alive & ~still), depth))
+            alive = still
+        return found
+
+    def record(self, slot: int, blocks: Sequence[int]) -> None:
+        """Note that a prompt of `blocks` went to `slot`."""
+        held = self._held.get(slot)
+        if held is None:
+            held = self._held[slot] = _Held(self._default)
+        bit = 1 << slot
+        # Backwards, as vLLM frees blocks: the end of a prompt is forgotten before the beginning that others share.
+        for position in range(len(blocks) - 1, -1, -1):
+            block = blocks[position]
+            if block in held.blocks:
+                held.blocks.move_to_end(block)
+            else:
+                held.blocks[block] = SIZES[position]
+                held.size += SIZES[position]
+                self._holders[block] = self._holders.get(block, 0) | bit
+        self._shrink(slot, held)
+
+    def drop(self, slot: int, blocks: Sequence[int]) -> None:
+        """Take back what was recorded: these blocks never reached `slot`."""
+        held = self._held.get(slot)
+        if held is None:
+            return
+        for block in blocks:
+            size = held.blocks.pop(block, None)
+            if size is not None:
+                held.size -= size
+                self._clear(block, slot)
+
+    def resize(self, slot: int, capacity: int) -> None:
+        """Bound what `slot` holds by its server's cache, in bytes of prompt; 0 means unknown."""
+        held = self._held.setdefault(slot, _Held(self._default))
+        held.capacity = capacity or self._default
+        self._shrink(slot, held)
+
+    def forget(self, slot: int) -> None:
+        """Forget a server that left, so that its slot can be used again."""
+        held = self._held.pop(slot, None)
+        for block in held.blocks if held is not None else ():
+            self._clear(block, slot)
+
+    def size(self, slot: int) -> int:
+        """Return the bytes of prompt that `slot` is believed to hold."""
+        held = self._held.get(slot)
+        return held.size if held is not None else 0
+
+    def _shrink(self, slot: int, held: _Held) -> None:
+        while held.size > held.capacity:
+            block, size = held.blocks.popitem(last=False)
+            held.size -= size
+            self._clear(block, slot)
+
+    def _clear(self, block: int, slot: int) -> None:
+        left = self._holders[block] & ~(1 << slot)
+        if left:
+            self._holders[block] = left
+        else:
+            del self._holders[block]
+
+
+def _slots(mask: int) -> list[int]:
+    """Return the positions of the bits set in `mask`; text beats shifting once masks are hundreds of bits wide."""
+    return [slot for slot, bit in enumerate(bin(mask)[:1:-1]) if bit == "1"]

@@ -1,0 +1,139 @@
+"""What the picker reports about itself, as plain values. An adapter counts them; the core knows no metrics library."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.extproc.errors import ExtProcError, Overloaded, Unavailable
+
+
+class PickOutcome(enum.StrEnum):
+    """How a pick ended. A closed set, fit for a metric label."""
+
+    PICKED = "success"
+    NO_ENDPOINT = "no_endpoint"
+    SHED = "shed"
+    FAILED = "failure"
+
+    @classmethod
+    def of(cls, error: ExtProcError) -> PickOutcome:
+        """Return the outcome that `error` stands for."""
+        if isinstance(error, Overloaded):
+            return cls.SHED
+        return cls.NO_ENDPOINT if isinstance(error, Unavailable) else cls.FAILED
+
+
+class Release(enum.StrEnum):
+    """Who took a request off its server's load."""
+
+    ACCESS_LOG = "access_log"
+    RESPONSE = "response"
+    """The response phase of the request's own stream, or that stream's failure."""
+    UNKNOWN = "unknown"
+    """The access log named a decision that is not in flight here: released before, expired, or another replica's."""
+
+
+class EndOutcome(enum.StrEnum):
+    """How a request ended, as the proxy saw it."""
+
+    COMPLETED = "completed"
+    CLIENT_LEFT = "client_left"
+    SERVER_FAILED = "server_failed"
+    """Reset, refused or cut short by the server."""
+    TIMED_OUT = "timed_out"
+    NOT_SENT = "not_sent"
+    """No server got it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of one request, as the proxy's access log tells it. Times are in seconds from the request's start."""
+
+    pool: str
+    decision: str
+    outcome: EndOutcome
+    served: str | None = None
+    """`ip:port` of the server that got it in the end."""
+    status: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    sent_after: float | None = None
+    """When its first byte went to the server."""
+    answered_after: float | None = None
+    """When the answer's first byte came."""
+    response_bytes: int = 0
+
+
+class ScrapeError(enum.StrEnum):
+    """Why a scrape gave nothing."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    STATUS = "status"
+    FORMAT = "format"
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One decision or refusal."""
+
+    pool: str
+    model: str
+    priority: int
+    outcome: PickOutcome
+    seconds: float
+    endpoint: str = ""
+    prompt_bytes: int = 0
+    matched_bytes: int = 0
+
+
+class Observer(Protocol):
+    """Whoever wants to know. Called on the request path: quick, and never failing."""
+
+    def picked(self, pick: Pick) -> None:
+        """Note a decision."""
+
+    def released(self, pool: str, by: Release) -> None:
+        """Note that a request stopped counting as load."""
+
+    def ended(self, end: Ended) -> None:
+        """Note what the access log says of a request that was in flight here."""
+
+    def scrape_failed(self, pool: str, error: ScrapeError) -> None:
+        """Note a scrape that gave nothing."""
+
+    def scraped(self, pool: str, seconds: float) -> None:
+        """Note a scrape that succeeded."""
+
+    def resolve_failed(self, pool: str) -> None:
+        """Note a name that did not resolve."""
+
+    def membership(self, *, accepted: bool) -> None:
+        """Note the proxy's answer to a membership that was pushed to it."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def picked(self, pick: Pick) -> None:
+        pass
+
+    def released(self, pool: str, by: Release) -> None:
+        pass
+
+    def ended(self, end: Ended) -> None:
+        pass
+
+    def scrape_failed(self, pool: str, error: ScrapeError) -> None:
+        pass
+
+    def scraped(self, pool: str, seconds: float) -> None:
+        pass
+
+    def resolve_failed(self, pool: str) -> None:
+        pass
+
+    def membership(self, *, accepted: bool) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""The decision: filters → weighted scorers → picker. Pure: no I/O, no clock, no logging, no randomness of its own."""

@@ -1,0 +1,1 @@
+"""Pickers: from scores to a choice."""

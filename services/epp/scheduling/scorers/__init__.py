@@ -1,0 +1,1 @@
+"""Scorers: one aspect of a server each."""

@@ -1,0 +1,153 @@
+"""Session and exchange together: the only place where an exchange's decisions are awaited. No gRPC, no protobuf."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from services.extproc.decisions import Reject
+from services.extproc.errors import ExtProcError, Internal, ProtocolError
+from services.extproc.events import End, Headers, Outcome, Request, ResponseChunk, ResponseHead
+from services.extproc.exchange import FailMode, Service
+from services.extproc.messages import Message, Reply
+from services.extproc.observe import Observer, StreamRecord
+from services.extproc.session import Session
+from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Turn
+
+
+class Conversation:
+    """One stream of one service: feed it messages, send what it returns, and close it whatever happened.
+
+    `clock` is in seconds and only compared with itself.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        context: Mapping[str, str],
+        *,
+        body_limit: int,
+        observer: Observer,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._service = service
+        self._observer = observer
+        self._clock = clock
+        self._began = clock()
+        self._request_seconds = self._response_seconds = 0.0
+        self._failed = ""
+        self._reason = ""
+        self._closed = False
+        observer.started()
+        self._exchange = service.open(context)
+        self._session = Session(body_limit=body_limit, decides_on_headers=self._exchange.decides_on_headers)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is owed: the stream can end."""
+        return self._session.over
+
+    async def receive(self, message: Message) -> tuple[Reply, ...]:
+        """Return the replies to `message`; raise `ProtocolError` when the stream must end with an error."""
+        replies: list[Reply] = []
+        try:
+            await self._converse(message, replies)
+        except ProtocolError as error:
+            self._fail("protocol", error)
+            raise
+        return tuple(replies)
+
+    def broken(self, error: ProtocolError) -> None:
+        """Hear that a message could not even be read."""
+        self._fail("protocol", error)
+
+    def close(self) -> None:
+        """End the exchange: the input ended, the stream was cancelled, or nothing more is owed. Works once."""
+        if self._closed:
+            return
+        self._closed = True
+        outcome = Outcome.FAILED if self._failed else self._session.outcome()
+        early = outcome is Outcome.REJECTED and not self._reason
+        end = End(outcome, self._failed or self._reason or ("ended_early" if early else ""))
+        try:
+            self._exchange.end(end)
+        finally:
+            self._observer.ended(self._record(end))
+
+    async def _converse(self, message: Message, replies: list[Reply]) -> None:
+        try:
+            turn = self._session.receive(message)
+            replies += turn.replies
+            while turn.ask is not None:
+                turn = self._session.answer(await self._ask(turn.ask))
+                replies += turn.replies
+        except ProtocolError:
+            raise
+        except ExtProcError as error:
+            replies += self._session.answer(self._refuse(error)).replies
+        except Exception as error:  # noqa: BLE001 - the one place where a bug of a service is contained
+            self._fail("bug", error)
+            replies += self._contain().replies
+
+    async def _ask(self, question: Question) -> Decision:
+        began = self._clock()
+        try:
+            decision = await self._decide(question)
+        finally:
+            spent = self._clock() - began
+            if isinstance(question, Request):
+                self._request_seconds += spent
+            else:
+                self._response_seconds += spent
+        if isinstance(decision, Reject):
+            self._reason = decision.details or "rejected"
+        return decision
+
+    async def _decide(self, question: Question) -> Decision:
+        match question:
+            case Request():
+                return await self._exchange.request(question)
+            case ResponseHead():
+                return await self._exchange.response_head(question)
+            case ResponseChunk():
+                return await self._exchange.response_chunk(question)
+            case HeldBody():
+                return await self._exchange.response_body(question.data)
+            case Overflow():
+                return await self._exchange.response_overflow(question.data)
+            case Refusal():
+                raise question.error
+
+    def _refuse(self, error: ExtProcError) -> Reject:
+        self._reason = error.reason
+        return self._service.refuse(error, self._session.progress.request)
+
+    def _contain(self) -> Turn:
+        if self._service.fail_mode is FailMode.OPEN:
+            return self._session.bypass()
+        return self._session.answer(self._refuse(Internal("internal error")))
+
+    def _fail(self, reason: str, error: Exception) -> None:
+        self._failed = reason
+        self._observer.failed(error)
+
+    def _record(self, end: End) -> StreamRecord:
+        progress = self._session.progress
+        request = progress.request or _UNSEEN
+        return StreamRecord(
+            outcome=end.outcome,
+            reason=end.reason,
+            method=request.method,
+            path=request.path,
+            request_id=request.headers.get("x-request-id") or "",
+            status=progress.status,
+            seconds=self._clock() - self._began,
+            request_seconds=self._request_seconds,
+            response_seconds=self._response_seconds,
+            request_bytes=progress.request_bytes,
+            response_bytes=progress.response_bytes,
+            dropped_headers=progress.dropped_headers,
+        )
+
+
+_UNSEEN = Request(Headers())

@@ -1,0 +1,274 @@
+"""The built-in check: rules in YAML, found by keyword, confirmed by re2, proved by a validator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import ahocorasick
+import msgspec
+import re2
+
+from services.safety.checks import patterns
+from services.safety.checks.base import Scan
+from services.safety.checks.validators import VALIDATORS, Match
+from services.safety.verdict import Confidence, Finding
+
+BUILT_IN = Path(__file__).parent.parent / "rules"
+_MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of ten thousand words needs about 20 MB
+
+
+class RuleError(ValueError):
+    """A rule is not what it must be; the message names it."""
+
+
+Sample = str | tuple[str, ...]
+"""An example text. In pieces where the whole would look like a real secret to scanners of this repository."""
+
+
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a rule must find, and what only looks like it."""
+
+    hit: tuple[Sample, ...]
+    miss: tuple[Sample, ...]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One kind of thing to find."""
+
+    id: str
+    description: str
+    category: str
+    pattern: str
+    """In the subset of `patterns`."""
+    keywords: tuple[str, ...] = ()
+    """One of them stands in every match, in any case. Without one the pattern runs on every text."""
+    validator: str | None = None
+    ignore_case: bool = False
+    confidence: Confidence = Confidence.HIGH
+    max_length: int | None
+    """Characters of the longest match; null says that there is none."""
+    examples: Examples | None = None
+
+
+def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
+    """Read rules from YAML files; raise `RuleError` that names the file."""
+    rules: list[Rule] = []
+    for path in paths:
+        try:
+            rules += msgspec.yaml.decode(path.read_bytes(), type=list[Rule])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise RuleError(f"{path}: {error}") from error
+    doubles = {rule.id for rule in rules if sum(other.id == rule.id for other in rules) > 1}
+    if doubles:
+        raise RuleError(f"defined twice: {', '.join(sorted(doubles))}")
+    return tuple(rules)
+
+
+def built_in() -> tuple[Rule, ...]:
+    """Return the rules that come with the service."""
+    return load(sorted(BUILT_IN.glob("*.yaml")))
+
+
+def blocklist(name: str, words: Sequence[str]) -> Rule:
+    """Return the rule that finds any of `words` as whole words, in any case, with any spaces between them."""
+    if not words or not all(word.strip() for word in words):
+        raise RuleError(f"blocklist {name!r} has no words or an empty one")
+    phrases = [word.split() for word in sorted(words, key=len, reverse=True)]
+    options = "|".join(_phrase(parts) for parts in phrases)
+    return Rule(
+        id=name,
+        description=f"the operator's list {name!r}",
+        category="blocklist",
+        pattern=f"(?:{options})",
+        keywords=tuple({parts[0] for parts in phrases}),
+        ignore_case=True,
+        max_length=max(sum(map(len, parts)) + _SPACES * (len(parts) - 1) for parts in phrases),
+    )
+
+
+_SPACES = 8  # between the words of a phrase; more is a trick that the canonical view is for
+
+
+def _phrase(parts: Sequence[str]) -> str:
+    body = rf"\s{{1,{_SPACES}}}".join("".join(_literal(char) for char in part) for part in parts)
+    first, last = parts[0][0], parts[-1][-1]
+    return (r"\b" if _is_word(first) else "") + body + (r"\b" if _is_word(last) else "")
+
+
+def _literal(char: str) -> str:
+    return char if char.isalnum() or not char.isascii() else "\\" + char
+
+
+def _is_word(char: str) -> bool:
+    return char.isascii() and (char.isalnum() or char == "_")
+
+
+class _Compiled:
+    """A rule ready to run."""
+
+    __slots__ = ("pattern", "prefix", "rule", "validator")
+
+    def __init__(self, rule: Rule) -> None:
+        try:
+            node = patterns.parse(rule.pattern)
+            self.pattern = re2.compile(_flagged(rule, rule.pattern), _options())
+        except (patterns.PatternError, re2.error) as error:
+            raise RuleError(f"rule {rule.id!r}: {error}") from error
+        if patterns.longest(node) != rule.max_length:
+            raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {patterns.longest(node)}")
+        if rule.validator is not None and rule.validator not in VALIDATORS:
+            raise RuleError(f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}")
+        self.rule = rule
+        self.prefix = _flagged(rule, patterns.prefix(node))
+        self.validator = VALIDATORS[rule.validator] if rule.validator else None
+
+
+class RuleSet:
+    """Several rules as one `Check`."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        compiled = [_Compiled(rule) for rule in rules]
+        self.rules = tuple(rules)
+        self._always = [entry for entry in compiled if not entry.rule.keywords]
+        self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])
+        self._gate = _any([_flagged(entry.rule, entry.rule.pattern) for entry in self._always])
+        self._tail = _any([entry.prefix for entry in compiled], anchor=r"\z")
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest match of any rule; None if one has no bound."""
+        lengths = [rule.max_length for rule in self.rules]
+        return None if None in lengths else max((length for length in lengths if length is not None), default=0)
+
+    def scan(self, text: str) -> Sequence[Finding]:
+        """Return the findings in a whole text, rule by rule."""
+        return self.scanner().feed(text, final=True).findings
+
+    def scanner(self) -> RuleScanner:
+        """Return a fresh state for one text of a stream."""
+        return RuleScanner(self)
+
+    def live_from(self, data: bytes, start: int) -> int:
+        """Return the byte from which `data` may be the beginning of a match that is still to come."""
+        return self._tail.search(data, start).start() if self._tail else len(data)
+
+    def candidates(self, text: str, data: bytes, start: int) -> list[_Compiled]:
+        """Return the rules that can have a match in the text, in no order that matters."""
+        found: dict[int, _Compiled] = {}
+        if self._keywords is not None:
+            for _, entries in self._keywords.iter(text.casefold()):
+                for entry in entries:
+                    found[id(entry)] = entry
+        if self._gate is not None and self._gate.search(data, start):
+            return [*found.values(), *self._always]
+        return list(found.values())
+
+
+class RuleScanner:
+    """One text of a stream. Holds the text from the first live partial match on, and one character before it."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self._rules = rules
+        self._text = ""
+        self._base = 0  # the offset of `_text` in the whole text
+        self._start = 0  # where in `_text` the unsettled part begins: 1 once there is a character before it
+        self._resume: dict[str, int] = {}  # where a rule goes on that matched past what is settled
+
+    def feed(self, text: str, *, final: bool = False) -> Scan:
+        """Take the next piece."""
+        self._text += text
+        data = encode(self._text)
+        chars = _Offsets(self._text, data)
+        begin = chars.byte(self._start)
+        live = len(self._text) + 1 if final else chars.char(self._rules.live_from(data, begin))
+        findings = []
+        for entry in self._rules.candidates(self._text, data, begin):
+            findings += self._find(entry, data, chars, live)
+        settled = min(live, len(self._text))
+        result = Scan(findings, self._base + settled)
+        self._forget(settled)
+        return result
+
+    def _find(self, entry: _Compiled, data: bytes, chars: _Offsets, live: int) -> list[Finding]:
+        """Return the matches that begin before `live`: nothing can follow that would change them."""
+        rule, found = entry.rule, []
+        position = max(self._start, self._resume.get(rule.id, 0) - self._base)
+        while position <= len(self._text) and (match := entry.pattern.search(data, chars.byte(position))):
+            start, end = chars.char(match.start()), chars.char(match.end())
+            if start >= live:
+                break
+            position = start + 1
+            if entry.validator is None or entry.validator(self._match(start, end)):
+                position = max(end, position)
+                found.append(
+                    Finding(rule.id, self._base + start, self._base + end, rule.category, rule.confidence)
+                )
+            self._resume[rule.id] = self._base + position
+        return found
+
+    def _match(self, start: int, end: int) -> Match:
+        return Match(self._text[start:end], self._text[max(start - 1, 0) : start], self._text[end : end + 1])
+
+    def _forget(self, settled: int) -> None:
+        keep = max(settled - 1, 0)
+        self._text, self._start = self._text[keep:], settled - keep
+        self._base += keep
+        if self._resume:
+            now = self._base + self._start
+            self._resume = {rule: position for rule, position in self._resume.items() if position > now}
+
+
+def encode(text: str) -> bytes:
+    """Return `text` in UTF-8, half surrogate pairs as U+FFFD: a character stays a character."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text).encode("utf-8")
+
+
+class _Offsets:
+    """Offsets in characters and in the bytes of their UTF-8; the same for ASCII."""
+
+    __slots__ = ("_data", "_same", "_text")
+
+    def __init__(self, text: str, data: bytes) -> None:
+        self._text, self._data, self._same = text, data, len(text) == len(data)
+
+    def byte(self, char: int) -> int:
+        return char if self._same else len(encode(self._text[:char]))
+
+    def char(self, byte: int) -> int:
+        return byte if self._same else len(self._data[:byte].decode("utf-8"))
+
+
+def _flagged(rule: Rule, pattern: str) -> str:
+    return f"(?i:{pattern})" if rule.ignore_case else f"(?:{pattern})"
+
+
+def _any(sources: Sequence[str], anchor: str = "") -> re2._Regexp | None:
+    return re2.compile(f"(?:{'|'.join(sources)}){anchor}", _options()) if sources else None
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.max_mem = _MEMORY
+    options.never_capture = True
+    options.log_errors = False
+    return options
+
+
+def _automaton(entries: Sequence[_Compiled]) -> ahocorasick.Automaton | None:
+    words: Mapping[str, list[_Compiled]] = {
+        keyword.casefold(): [] for entry in entries for keyword in entry.rule.keywords
+    }
+    for entry in entries:
+        for keyword in entry.rule.keywords:
+            words[keyword.casefold()].append(entry)
+    if not words:
+        return None
+    automaton = ahocorasick.Automaton()
+    for word, found in words.items():
+        automaton.add_word(word, tuple(found))
+    automaton.make_automaton()
+    return automaton

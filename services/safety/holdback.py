@@ -1,0 +1,143 @@
+"""One text of a stream: what may leave now, what is held, what is masked. A whole text is a stream of one piece.
+
+The promise: no character of a match ever leaves, however the text is cut, and a character that no match can hold
+leaves at once. Overlapping matches become one mask, named after the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.safety.policy import Side
+from services.safety.verdict import Action, Finding, State
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What comes of one piece."""
+
+    text: str
+    """What may leave, masks in place. A block leaves nothing of its piece."""
+    findings: tuple[tuple[Finding, Action], ...] = ()
+    block: str = ""
+    """The category that blocks; empty if none does."""
+    state: State = State.JUDGED
+
+
+class Tail:
+    """Follows one text under one side of a policy."""
+
+    def __init__(self, side: Side, *, is_json: bool = False) -> None:
+        self._side = side
+        self._scanners = [check.scanner() for check in side.checks]
+        self._watchers = [check.scanner() for check in side.watching]
+        self._held = ""
+        self._offset = 0  # of `_held` in the whole text
+        self._masked = 0  # up to here the text is inside a mask
+        self._waiting: list[Finding] = []  # found by one check before another has settled that far
+        self._swallow = False  # the cap was reached: the rest of the text does not leave
+        self._quotes = _Quotes() if is_json else None
+
+    @property
+    def held(self) -> int:
+        """Characters that wait for what comes next."""
+        return len(self._held)
+
+    def feed(self, text: str, *, final: bool = False) -> Released:
+        """Take the next piece; `final` says that the text ends with it."""
+        if self._swallow:
+            return Released("")
+        seen = [(finding, Action.INSPECT) for w in self._watchers for finding in w.feed(text, final=final).findings]
+        self._held += text
+        settled = self._settle(text, final=final)
+        out: list[str] = []
+        for finding in self._ready(settled):
+            action = self._side.action(finding)
+            seen.append((finding, action))
+            if action is Action.BLOCK:
+                return Released("", tuple(seen), block=finding.category)
+            if action is Action.REDACT:
+                self._mask(finding, out)
+        self._release(settled, out)
+        if len(self._held) > self._side.hold_limit:
+            return self._over(out, seen)
+        return Released("".join(out), tuple(seen))
+
+    def _settle(self, text: str, *, final: bool) -> int:
+        settled = self._offset + len(self._held)
+        for scanner in self._scanners:
+            scan = scanner.feed(text, final=final)
+            self._waiting += scan.findings
+            settled = min(settled, scan.settled)
+        return settled
+
+    def _ready(self, settled: int) -> list[Finding]:
+        if not self._waiting:
+            return []
+        ready = sorted((f for f in self._waiting if f.start < settled), key=lambda f: (f.start, -f.end))
+        self._waiting = [f for f in self._waiting if f.start >= settled]
+        return ready
+
+    def _mask(self, finding: Finding, out: list[str]) -> None:
+        if finding.start >= self._masked:
+            self._release(finding.start, out)
+            mask = self._side.mask.format(rule=finding.rule)
+            out.append(self._quotes.mask(mask) if self._quotes else mask)
+        self._masked = max(self._masked, finding.end)
+
+    def _release(self, upto: int, out: list[str]) -> None:
+        if upto <= self._offset:
+            return
+        inside = min(max(self._masked, self._offset), upto) - self._offset
+        dropped, piece = self._held[:inside], self._held[inside : upto - self._offset]
+        self._held, self._offset = self._held[upto - self._offset :], upto
+        if self._quotes:
+            self._quotes.skip(dropped)
+            piece = self._quotes.say(piece)
+        out.append(piece)
+
+    def _over(self, out: list[str], seen: list[tuple[Finding, Action]]) -> Released:
+        """A match without a longest form has grown over the cap: block, or let the rest of the text go unseen."""
+        if self._side.at_limit is Action.BLOCK:
+            return Released("", tuple(seen), block="limit", state=State.LIMIT)
+        mask = self._side.mask.format(rule="limit")
+        out.append(self._quotes.mask(mask) if self._quotes else mask)
+        self._swallow, self._held = True, ""
+        return Released("".join(out), tuple(seen), state=State.LIMIT)
+
+
+@dataclass(slots=True)
+class _Quotes:
+    """Keeps JSON that arrives as text valid: knows whether the text, and what has left of it, is inside a string."""
+
+    inside: bool = False
+    escaped: bool = False
+    said_inside: bool = False
+
+    def mask(self, mask: str) -> str:
+        """Return the mask as it must stand here: in place of a number it becomes a string."""
+        return self._agree() + (mask if self.inside else f'"{mask}"')
+
+    def say(self, text: str) -> str:
+        """Return text that leaves, with the quote that a mask before it may have swallowed."""
+        if not text:
+            return ""
+        quote = self._agree()
+        self.skip(text)
+        self.said_inside = self.inside
+        return quote + text
+
+    def skip(self, text: str) -> None:
+        """Note text that does not leave."""
+        for char in text if self.escaped or '"' in text or "\\" in text else "":
+            if self.escaped:
+                self.escaped = False
+            elif char == "\\":
+                self.escaped = self.inside
+            elif char == '"':
+                self.inside = not self.inside
+
+    def _agree(self) -> str:
+        quote = '"' if self.said_inside != self.inside else ""
+        self.said_inside = self.inside
+        return quote

@@ -1,0 +1,98 @@
+"""Judge a whole document: walk it, scan every text, and say what must change. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from services.openai.texts import Json, Kind, Path, Text
+from services.safety.holdback import Released, Tail
+from services.safety.policy import Side, worst
+from services.safety.verdict import Action, Located, State, Verdict
+
+_JSON_FIELDS = frozenset({"arguments", "partial_json", "delta"})
+UNSCANNABLE = "unscannable"
+"""The category of a block because of something that no check can read."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been found and read so far in one prompt or answer."""
+
+    findings: list[Located] = field(default_factory=list)
+    scanned: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Why → bytes, or items of what has no bytes."""
+    block: str = ""
+    state: State = State.JUDGED
+
+    def add(self, text: Text, released: Released) -> None:
+        """Take the outcome of one piece of a text."""
+        self.findings += [Located(finding, text.path, action) for finding, action in released.findings]
+        self.block = self.block or released.block
+        if released.state is not State.JUDGED:
+            self.state = released.state
+
+    def skip(self, why: str, size: int, state: State = State.SKIPPED) -> None:
+        """Note something that was not scanned."""
+        self.skipped[why] += size
+        if self.state is State.JUDGED:
+            self.state = State.PARTIAL if self.scanned or self.findings else state
+
+    def verdict(self) -> Verdict:
+        """Return the judgement so far."""
+        action = Action.BLOCK if self.block else worst([located.action for located in self.findings])
+        return Verdict(
+            action, self.state, tuple(self.findings), self.scanned, sum(self.skipped.values()),
+            tuple(sorted(self.skipped)), self.block,
+        )  # fmt: skip
+
+
+def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
+    """Scan whole texts into `tally` and return the values to put in their places."""
+    edits: dict[Path, Json] = {}
+    for text in texts:
+        if not text.scannable:
+            skip(text, side, tally)
+            continue
+        tally.scanned += size(text.value)
+        if not any(check.scan(text.value) for check in (*side.checks, *side.watching)):
+            continue
+        released = Tail(side, is_json=is_json(text)).feed(text.value, final=True)
+        tally.add(text, released)
+        if released.text != text.value and not released.block:
+            edits[text.path] = released.text
+    return edits
+
+
+def skip(text: Text, side: Side, tally: Tally) -> None:
+    """Note an unscannable text, which blocks where the policy says so. Logprobs repeat what is scanned elsewhere."""
+    tally.skip(text.kind.value, text.size)
+    if not side.allow_unscannable and text.kind is not Kind.LOGPROBS:
+        tally.block = tally.block or UNSCANNABLE
+
+
+def without_logprobs(texts: Iterable[Text], document: Json) -> dict[Path, Json]:
+    """Return the edits that empty the log probabilities among `texts`: they hold the answer token by token."""
+    places = [text.path for text in texts if text.kind is Kind.LOGPROBS]
+    return {path: [] if isinstance(_at(document, path), list) else None for path in places}
+
+
+def is_json(text: Text) -> bool:
+    """Whether the text is itself JSON, as a tool's arguments are."""
+    return text.kind is Kind.ARGUMENTS and text.path[-1] in _JSON_FIELDS
+
+
+def size(text: str) -> int:
+    """Return the bytes of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _at(document: Json, path: Path) -> Json:
+    for step in path:
+        if isinstance(document, dict) and isinstance(step, str):
+            document = document[step]
+        elif isinstance(document, list) and isinstance(step, int):
+            document = document[step]
+    return document

@@ -1,0 +1,1 @@
+"""Providers: remote judges. `base` has the interface, `registry` the types."""

@@ -1,0 +1,28 @@
+"""Which remote judges a configuration can name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from services.safety.checks.registry import Parameters
+from services.safety.providers.base import Provider
+
+GROUP = "inference_gateway.safety.providers"
+"""The entry-point group of other packages' providers."""
+
+ProviderFactory = Callable[[Parameters], Provider]
+"""Makes a provider of its parameters; raises `ValueError` for parameters that are wrong."""
+
+PROVIDERS: Mapping[str, ProviderFactory] = {}
+"""Our own provider types: none yet."""
+
+
+def provider_types() -> dict[str, ProviderFactory]:
+    """Return our own provider types and those of installed packages; a name that is taken raises `ValueError`."""
+    found = dict(PROVIDERS)
+    for entry in entry_points(group=GROUP):
+        if entry.name in found:
+            raise ValueError(f"provider type {entry.name!r} of {entry.value} is already taken")
+        found[entry.name] = entry.load()
+    return found

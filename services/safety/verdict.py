@@ -1,0 +1,87 @@
+"""What was found and what is to be done about it, as plain frozen values."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from services.openai.texts import Path
+
+
+class Action(enum.StrEnum):
+    """What a policy does about a finding, mildest first."""
+
+    ALLOW = "allow"
+    INSPECT = "inspect"
+    """Report it; change nothing."""
+    REDACT = "redact"
+    BLOCK = "block"
+
+
+class State(enum.StrEnum):
+    """How much was judged. Only `JUDGED` means that what was not found is not there."""
+
+    JUDGED = "judged"
+    SKIPPED = "skipped"
+    """Not judged by decision: unscannable by its nature, or exempt."""
+    PARTIAL = "partial"
+    """Judged in part."""
+    TIMEOUT = "timeout"
+    LIMIT = "limit"
+    """Over a size or a rate that the judge accepts."""
+    ERROR = "error"
+
+
+class Confidence(enum.StrEnum):
+    """How sure a finding is, in the three steps that most judges share."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Direction(enum.StrEnum):
+    """Which way a text goes."""
+
+    PROMPT = "prompt"
+    RESPONSE = "response"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule's match in one text: characters `start` to `end`."""
+
+    rule: str
+    start: int
+    end: int
+    category: str
+    confidence: Confidence = Confidence.HIGH
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A finding with the text it was found in and what its policy does about it."""
+
+    finding: Finding
+    path: Path
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement on one prompt or one answer. `state` is the worst of its parts."""
+
+    action: Action
+    state: State = State.JUDGED
+    findings: tuple[Located, ...] = ()
+    scanned_bytes: int = 0
+    skipped_bytes: int = 0
+    skipped: tuple[str, ...] = ()
+    """Why something was not scanned: kinds of text, `encoded`, `undecodable`, `content_type`."""
+    reason: str = ""
+    """The category that decided, where one did."""
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that found something, each once."""
+        return tuple(dict.fromkeys(located.finding.rule for located in self.findings))

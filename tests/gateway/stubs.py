@@ -1,0 +1,213 @@
+"""Stand-ins for the three services, speaking ext_proc through Envoy's full API definitions.
+
+They answer by rote, so that a test sees what Envoy does with its configuration and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+from betterproto2 import Message
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.service.accesslog import v3 as als
+from envoy_data_plane.envoy.service.discovery import v3 as discovery
+from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
+from envoy_data_plane.google.protobuf import Any, Struct
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+Context = grpc.aio.ServicerContext
+Stream = Callable[[object, Context], Awaitable[None]]
+
+
+@dataclass
+class Seen:
+    """What one stub was told."""
+
+    requests: list[dict[str, str]] = field(default_factory=list)
+    contexts: list[dict[str, str]] = field(default_factory=list)
+    attributes: list[dict[str, object]] = field(default_factory=list)
+    responses: int = 0
+    logs: list[dict[str, object]] = field(default_factory=list)
+
+
+def headers_of(message: ext_proc.HttpHeaders) -> dict[str, str]:
+    assert message.headers is not None
+    return {h.key: (h.raw_value or h.value.encode()).decode() for h in message.headers.headers}
+
+
+def set_headers(values: dict[str, str]) -> ext_proc.HeaderMutation:
+    overwrite = core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+    return ext_proc.HeaderMutation(
+        set_headers=[
+            core.HeaderValueOption(
+                header=core.HeaderValue(key=key, raw_value=value.encode()), append_action=overwrite
+            )
+            for key, value in values.items()
+        ]
+    )
+
+
+def passing(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse:
+    """The reply that changes nothing."""
+    if message.request_headers:
+        return ext_proc.ProcessingResponse(request_headers=ext_proc.HeadersResponse())
+    if message.request_body:
+        return ext_proc.ProcessingResponse(request_body=ext_proc.BodyResponse())
+    if message.response_headers:
+        return ext_proc.ProcessingResponse(response_headers=ext_proc.HeadersResponse())
+    if message.response_trailers:
+        return ext_proc.ProcessingResponse(response_trailers=ext_proc.TrailersResponse())
+    assert message.response_body
+    chunk = ext_proc.StreamedBodyResponse(
+        body=message.response_body.body, end_of_stream=message.response_body.end_of_stream
+    )
+    mutation = ext_proc.BodyMutation(streamed_response=chunk)
+    common = ext_proc.CommonResponse(body_mutation=mutation)
+    return ext_proc.ProcessingResponse(response_body=ext_proc.BodyResponse(response=common))
+
+
+def routed(model: str, digest: str) -> ext_proc.ProcessingResponse:
+    """BBR's reply to a body: the model's headers, the digest, and a new choice of the route."""
+    mutation = set_headers({"x-gateway-model-name": model, "x-gateway-base-model-name": model})
+    common = ext_proc.CommonResponse(header_mutation=mutation, clear_route_cache=True)
+    return ext_proc.ProcessingResponse(
+        request_body=ext_proc.BodyResponse(response=common),
+        dynamic_metadata=Struct.from_dict({"gw.bbr": {"digest": digest}}),
+    )
+
+
+def picked(endpoints: str) -> ext_proc.ProcessingResponse:
+    """The EPP's reply: an ordered list of endpoints and a decision id."""
+    return ext_proc.ProcessingResponse(
+        request_headers=ext_proc.HeadersResponse(),
+        dynamic_metadata=Struct.from_dict(
+            {"envoy.lb": {"x-gateway-destination-endpoint": endpoints}, "gw.epp": {"decision": "d-1"}}
+        ),
+    )
+
+
+Reply = Callable[[ext_proc.ProcessingRequest], ext_proc.ProcessingResponse]
+
+
+def processor(seen: Seen, reply: Reply) -> grpc.GenericRpcHandler:
+    """One ext_proc service that notes what it is told and answers by `reply`."""
+
+    async def process(messages: AsyncIterator[ext_proc.ProcessingRequest], context: Context) -> AsyncIterator[Message]:
+        seen.contexts.append({key: str(value) for key, value in context.invocation_metadata() or ()})
+        async for message in messages:
+            if message.request_headers:
+                seen.requests.append(headers_of(message.request_headers))
+                seen.attributes.append({k: v.to_dict() for k, v in message.attributes.items()})
+            if message.response_headers:
+                seen.responses += 1
+            yield reply(message)
+
+    return _handler(
+        "envoy.service.ext_proc.v3.ExternalProcessor", "Process", process, ext_proc.ProcessingRequest.parse
+    )
+
+
+def membership(pools: dict[str, list[int]]) -> grpc.GenericRpcHandler:
+    """EDS for loopback servers: cluster name to ports."""
+
+    async def stream(messages: AsyncIterator[discovery.DiscoveryRequest], _: Context) -> AsyncIterator[Message]:
+        async for message in messages:
+            if message.response_nonce:
+                continue
+            names = [name for name in message.resource_names if name in pools]
+            yield discovery.DiscoveryResponse(
+                version_info="1",
+                nonce="1",
+                type_url=message.type_url,
+                resources=[Any.pack(_assignment(name, pools[name])) for name in names],
+            )
+
+    return _handler(
+        "envoy.service.endpoint.v3.EndpointDiscoveryService",
+        "StreamEndpoints",
+        stream,
+        discovery.DiscoveryRequest.parse,
+    )
+
+
+def access_log(seen: Seen) -> grpc.GenericRpcHandler:
+    async def stream(messages: AsyncIterator[als.StreamAccessLogsMessage], _: Context) -> Message:
+        async for message in messages:
+            if message.http_logs:
+                seen.logs.extend(entry.to_dict() for entry in message.http_logs.log_entry)
+        return als.StreamAccessLogsResponse()
+
+    handler = grpc.stream_unary_rpc_method_handler(
+        stream, request_deserializer=als.StreamAccessLogsMessage.parse, response_serializer=bytes
+    )
+    return grpc.method_handlers_generic_handler(
+        "envoy.service.accesslog.v3.AccessLogService", {"StreamAccessLogs": handler}
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(port: int, *handlers: grpc.GenericRpcHandler) -> AsyncIterator[None]:
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)])
+    server.add_generic_rpc_handlers(handlers)
+    checks = health.aio.HealthServicer()
+    for name in ("", "envoy.service.ext_proc.v3.ExternalProcessor"):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(0)
+
+
+@contextlib.asynccontextmanager
+async def model_server(port: int) -> AsyncIterator[list[bytes]]:
+    """An HTTP/1.1 server that answers every request with its own port, and notes the requests' heads."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                heads.append(head)
+                length = next(
+                    (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+                )
+                await reader.readexactly(length)
+                answer = str(port).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield heads
+    finally:
+        server.close()
+
+
+def _assignment(name: str, ports: list[int]) -> endpoint.ClusterLoadAssignment:
+    hosts = [
+        endpoint.LbEndpoint(
+            endpoint=endpoint.Endpoint(
+                address=core.Address(socket_address=core.SocketAddress(address="127.0.0.1", port_value=port))
+            )
+        )
+        for port in ports
+    ]
+    return endpoint.ClusterLoadAssignment(
+        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=hosts)]
+    )
+
+
+def _handler(service: str, method: str, behaviour: object, parse: object) -> grpc.GenericRpcHandler:
+    handler = grpc.stream_stream_rpc_method_handler(
+        behaviour, request_deserializer=parse, response_serializer=bytes
+    )
+    return grpc.method_handlers_generic_handler(service, {method: handler})

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.openai.dialects import Dialect
+from services.openai.errors import PeekError, Reason
+from services.openai.peek import SEPARATOR, peek, rewrite
+
+
+def body_of(**fields):
+    return json.dumps({"model": "m", **fields}).encode()
+
+
+def prompt_of(body, dialect=Dialect.CHAT):
+    return b"".join(peek(body, dialect).prompt)
+
+
+CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+
+
+def test_the_facts_of_a_request_are_read():
+    """Model, stream flag, limit, salt and user come out of one pass."""
+    body = body_of(stream=True, max_tokens=7, cache_salt="s\n", user="u", messages=[1])
+    seen = peek(body, Dialect.CHAT)
+    assert (seen.model, seen.stream, seen.max_tokens, seen.cache_salt, seen.user) == ("m", True, 7, "s\n", "u")
+    assert body[slice(*seen.span)] == b'"m"'
+    assert not seen.form
+
+
+def test_what_is_not_given_has_its_neutral_value():
+    """A plain request streams nothing, sets no limit and shares its cache."""
+    seen = peek(CHAT, Dialect.CHAT)
+    assert (seen.stream, seen.max_tokens, seen.cache_salt, seen.user) == (False, 0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6, "max_tokens": 5}, 6),
+        ({"max_output_tokens": 8}, 8),
+        ({"max_tokens": None}, 0),
+        ({"max_tokens": -1}, 0),
+        ({"max_tokens": 1.5}, 0),
+        ({"max_tokens": 10**30}, 0),
+        ({"max_tokens": []}, 0),
+        ({"max_tokens": "12"}, 12),
+    ],
+)
+def test_the_limit_is_read_under_every_name(fields, limit):
+    """What is no sensible number counts as none; the server has the word on it."""
+    assert peek(body_of(messages=[], **fields), Dialect.CHAT).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("value", "stream"),
+    [(True, True), (False, False), (None, False), ("true", True), (1, True), (0, False), ("x" * 99, False), ([], False)],
+)
+def test_the_stream_flag_is_read_as_leniently_as_servers_do(value, stream):
+    """A strange type is not the gateway's to refuse."""
+    assert peek(body_of(messages=[], stream=value), Dialect.CHAT).stream is stream
+
+
+def test_the_safety_identifier_wins_over_the_user():
+    """It is OpenAI's newer name for the same thing."""
+    assert peek(body_of(messages=[], user="u", safety_identifier="s"), Dialect.CHAT).user == "s"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"messages":[]}', Reason.FIELD_MISSING),
+        (b'{"model":"","messages":[]}', Reason.FIELD_EMPTY),
+        (b'{"model":" \\n","messages":[]}', Reason.FIELD_EMPTY),
+        (b'{"model":7,"messages":[]}', Reason.WRONG_TYPE),
+        (b'{"model":null,"messages":[]}', Reason.WRONG_TYPE),
+        (b'{"model":["m"],"messages":[]}', Reason.WRONG_TYPE),
+        (b'{"model":"a","model":"a","messages":[]}', Reason.DUPLICATE_FIELD),
+    ],
+)
+def test_a_body_without_one_plain_model_is_refused(body, reason):
+    """The error names the field."""
+    with pytest.raises(PeekError) as caught:
+        peek(body, Dialect.CHAT)
+    assert (caught.value.reason, caught.value.param) == (reason, "model")
+
+
+@pytest.mark.parametrize("name", ["messages", "stream", "max_tokens", "cache_salt", "user", "tools"])
+def test_every_field_that_decides_something_is_given_once(name):
+    """A second one could show another request to the next reader."""
+    value = json.dumps([1])
+    body = f'{{"model":"m","messages":[1],"{name}":{value},"{name}":{value}}}'.encode()
+    with pytest.raises(PeekError) as caught:
+        peek(body, Dialect.CHAT)
+    assert (caught.value.reason, caught.value.param) == (Reason.DUPLICATE_FIELD, name)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "missing"),
+    [
+        (Dialect.CHAT, "messages"),
+        (Dialect.COMPLETIONS, "prompt"),
+        (Dialect.EMBEDDINGS, "input"),
+        (Dialect.RESPONSES, "input"),
+        (Dialect.MESSAGES, "messages"),
+        (Dialect.RERANK, "documents"),
+        (Dialect.TOKENIZE, "prompt"),
+        (Dialect.DETOKENIZE, "tokens"),
+        (Dialect.IMAGES, "prompt"),
+        (Dialect.SPEECH, "input"),
+    ],
+)
+def test_a_request_needs_content(dialect, missing):
+    """Absent and null are both missing."""
+    for body in (b'{"model":"m"}', body_of(**{missing: None})):
+        with pytest.raises(PeekError) as caught:
+            peek(body, dialect)
+        assert (caught.value.reason, caught.value.param) == (Reason.FIELD_MISSING, missing)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "prompt"),
+    [
+        (Dialect.CHAT, {"messages": [1, 2]}, b"1, 2"),
+        (Dialect.CHAT, {"messages": [1], "tools": [9]}, b"9\x001"),
+        (Dialect.CHAT, {"messages": [1], "tools": []}, b"1"),
+        (Dialect.COMPLETIONS, {"prompt": 'a "b"'}, b'a \\"b\\"'),
+        (Dialect.COMPLETIONS, {"prompt": [1, 2]}, b"1, 2"),
+        (Dialect.COMPLETIONS, {"prompt": " a "}, b" a "),
+        (Dialect.COMPLETIONS, {"prompt_embeds": "x"}, b""),
+        (Dialect.MESSAGES, {"messages": [3], "system": "s", "tools": [1]}, b"1\x00s\x003"),
+        (Dialect.RESPONSES, {"input": "i", "instructions": "s", "tools": [1]}, b"1\x00s\x00i"),
+        (Dialect.RESPONSES, {"previous_response_id": "r"}, b""),
+        (Dialect.EMBEDDINGS, {"input": ["a", "b"]}, b'"a", "b"'),
+        (Dialect.RERANK, {"documents": ["d"], "query": "q"}, b'q\x00"d"'),
+        (Dialect.SCORE, {"text_1": "a", "text_2": ["b"]}, b'a\x00"b"'),
+        (Dialect.CHAT, {"messages": {"not": "a list"}}, b'{"not": "a list"}'),
+    ],
+)
+def test_the_prompt_is_its_fields_in_template_order(dialect, fields, prompt):
+    """Whatever the order of the body, brackets and quotes around a field left out."""
+    assert prompt_of(body_of(**fields), dialect) == prompt
+    assert prompt_of(json.dumps({**dict(reversed(fields.items())), "model": "m"}).encode(), dialect) == prompt
+    assert peek(body_of(**fields), dialect).prompt_bytes == len(prompt)
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=2), min_size=2, max_size=6),
+    st.sampled_from([None, 1, "\t"]),
+    st.booleans(),
+)
+def test_a_growing_conversation_is_a_prefix_of_its_next_turn(messages, indent, ascii_only):
+    """In every style of writing, so that all its hashes stay."""
+    turns = [
+        prompt_of(json.dumps({"model": "m", "messages": messages[:n], "tools": [{}]}, indent=indent, ensure_ascii=ascii_only).encode())
+        for n in range(1, len(messages) + 1)
+    ]
+    assert all(later.startswith(earlier) for earlier, later in zip(turns, turns[1:], strict=False))
+    assert all(turn.startswith(b"{}" + SEPARATOR) for turn in turns)
+
+
+def test_space_at_the_end_of_a_list_is_dropped_whatever_its_length():
+    """A megabyte of it costs no loop."""
+    assert prompt_of(b'{"model":"m","messages":[ \n1' + b" " * 1_000_000 + b"]}") == b"1"
+    assert prompt_of(b'{"model":"m","messages":[ ' + b" " * 1_000_000 + b"]}") == b""
+
+
+def test_the_prompt_is_not_copied():
+    """The parts are views of the body."""
+    (part,) = peek(CHAT, Dialect.CHAT).prompt
+    assert isinstance(part, memoryview)
+    assert part.obj is CHAT
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_rewrite_changes_the_model_and_nothing_else(old, new):
+    """The standard library reads the new model and everything else as before."""
+    body = json.dumps({"a": 1.0, "model": old, "messages": [{"model": old}], "z": 10**30}).encode()
+    seen = peek(body, Dialect.CHAT)
+    assert seen.model == old
+    assert json.loads(rewrite(body, seen, new)) == {**json.loads(body), "model": new}

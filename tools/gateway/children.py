@@ -1,0 +1,111 @@
+"""The processes of a stack: started in their own process groups, watched, and gone when their owner is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.gateway.plan import Command
+from tools.gateway.rundir import last_lines, log_file
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TERMINATE_SECONDS = 2.5  # all must be over in five
+SHOWN_LINES = 8
+
+
+class ChildDied(RuntimeError):
+    """A process ended that should not have. The message says which, how, and its last words."""
+
+
+class Children:
+    """Starts processes and stops them all, Envoy first. `group` watches them: one that dies fails the group."""
+
+    def __init__(self, run_dir: Path, group: asyncio.TaskGroup, *, echo: bool) -> None:
+        self._run_dir = run_dir
+        self._group = group
+        self._echo = echo
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+        self._die_with_parent = die_with_parent()
+
+    async def start(self, command: Command) -> None:
+        """Start `command`, its output going to its log, and to stderr as well when echoing."""
+        with log_file(self._run_dir, command.name).open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if self._echo else log,
+                stderr=asyncio.subprocess.STDOUT,
+                # Of their own, so that Ctrl-C in a terminal reaches us alone and the order of stopping is ours.
+                process_group=0,
+                preexec_fn=self._die_with_parent,  # noqa: PLW1509 - one prctl, and the library is loaded already
+            )
+        self._running[command.name] = process
+        if process.stdout is not None:
+            self._group.create_task(self._copy(command.name, process.stdout))
+        self._group.create_task(self._watch(command.name, process))
+
+    async def stop(self) -> None:
+        """Ask everybody to stop, Envoy first so that no stream is left open, and kill who does not in time."""
+        self._stopping = True
+        envoy = self._running.pop("envoy", None)
+        if envoy is not None:
+            await _stop([envoy])
+        await _stop(list(self._running.values()))
+        self._running.clear()
+
+    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        if not self._stopping:
+            raise ChildDied(self._obituary(name, code))
+
+    def _obituary(self, name: str, code: int) -> str:
+        log = log_file(self._run_dir, name)
+        how = f"with status {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+        lines = "".join(f"\n  {line}" for line in last_lines(log, SHOWN_LINES))
+        return f"{name} ended {how}; its log {log} says:{lines or ' nothing'}"
+
+    async def _copy(self, name: str, stream: asyncio.StreamReader) -> None:
+        with log_file(self._run_dir, name).open("ab") as log:
+            while line := await stream.readline():
+                log.write(line)
+                log.flush()
+                sys.stderr.write(f"{name}: {line.decode(errors='replace')}")
+
+
+def die_with_parent() -> Callable[[], None]:
+    """Return what a child calls before its program starts: the kernel kills it when this process is gone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the call
+            os._exit(1)
+
+    return before_exec
+
+
+async def _stop(processes: list[asyncio.subprocess.Process]) -> None:
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(TERMINATE_SECONDS):
+            await asyncio.gather(*(process.wait() for process in processes))
+    except TimeoutError:
+        for process in processes:
+            _signal(process, signal.SIGKILL)
+        await asyncio.gather(*(process.wait() for process in processes))
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signal the whole group: a service may have workers of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None:
+            os.killpg(process.pid, number)

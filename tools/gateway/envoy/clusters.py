@@ -1,0 +1,194 @@
+"""The clusters: three services, the pools, and the empty one that a request is bound for until BBR has read it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.cluster import v3 as cluster
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.extensions.load_balancing_policies.override_host import v3 as override_host
+from envoy_data_plane.envoy.extensions.load_balancing_policies.round_robin import v3 as round_robin
+from envoy_data_plane.envoy.extensions.load_balancing_policies.subset import v3 as subset
+from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
+from envoy_data_plane.envoy.type.metadata import v3 as metadata
+from envoy_data_plane.envoy.type.v3 import Percent
+
+from tools.gateway.envoy.addresses import Address
+from tools.gateway.envoy.typed import address, extension, packed, seconds
+
+UNROUTED = "no-such-model"
+PICK = "x-gateway-destination-endpoint"
+SERVED = "x-gateway-destination-endpoint-served"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+
+def pool_cluster_name(pool: str) -> str:
+    return f"pool-{pool}"
+
+
+def service_cluster(name: str, where: Address) -> cluster.Cluster:
+    """One of the three services, over HTTP/2.
+
+    Every streamed answer holds one request on each service it passes for its whole life, hence the high limits.
+    """
+    return cluster.Cluster(
+        name=name,
+        type=cluster.ClusterDiscoveryType.STATIC if where.is_ip else cluster.ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=seconds(0.5),
+        lb_policy=cluster.ClusterLbPolicy.LEAST_REQUEST,
+        # Otherwise Envoy goes on trying a service whose only replica is dead.
+        common_lb_config=cluster.ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
+        circuit_breakers=_circuit_breakers(connections=1024),
+        health_checks=[_grpc_health()],
+        load_assignment=_one_endpoint(name, where),
+    )
+
+
+def pool_cluster(pool: str, *, fail_open: bool = False) -> cluster.Cluster:
+    """A pool: members by EDS from the EPP, and of these the one that the EPP names for the request.
+
+    Metadata is the only source of the name: a header could come from a client. Without a usable name the answer is
+    503, or with `fail_open` any member.
+    """
+    return cluster.Cluster(
+        name=pool_cluster_name(pool),
+        type=cluster.ClusterDiscoveryType.EDS,
+        connect_timeout=seconds(1),
+        eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=_eds_from_epp()),
+        # Only the EPP says who is a member; a health state kept from before must not hold a removed host.
+        ignore_health_on_host_removal=True,
+        circuit_breakers=_circuit_breakers(connections=20000),
+        per_connection_buffer_limit_bytes=1024 * 1024,
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http1())},
+        load_balancing_policy=_policy(
+            "envoy.load_balancing_policies.override_host",
+            override_host.OverrideHost(
+                override_host_sources=[override_host.OverrideHostOverrideHostSource(metadata=_lb_key(PICK))],
+                selected_host_key=_lb_key(SERVED),
+                fallback_policy=_any_host() if fail_open else _no_host(),
+            ),
+        ),
+    )
+
+
+def unrouted_cluster() -> cluster.Cluster:
+    """No hosts, so nothing reaches a server without BBR's word."""
+    return cluster.Cluster(
+        name=UNROUTED,
+        type=cluster.ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(1),
+        load_assignment=endpoint.ClusterLoadAssignment(cluster_name=UNROUTED),
+    )
+
+
+def grpc_service(
+    name: str, *, timeout: timedelta | None = None, retry_policy: core.RetryPolicy | None = None
+) -> core.GrpcService:
+    return core.GrpcService(
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=name), timeout=timeout, retry_policy=retry_policy
+    )
+
+
+def _http2() -> upstream_http.HttpProtocolOptions:
+    return upstream_http.HttpProtocolOptions(
+        explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=core.Http2ProtocolOptions(
+                max_concurrent_streams=1000,
+                # gRPC servers answer pings that come too often with GOAWAY; ours allow this interval.
+                connection_keepalive=core.KeepaliveSettings(interval=seconds(30), timeout=seconds(5)),
+            )
+        ),
+        # Reconnecting now and then gives a new replica its share.
+        common_http_protocol_options=core.HttpProtocolOptions(max_connection_duration=seconds(600)),
+    )
+
+
+def _http1() -> upstream_http.HttpProtocolOptions:
+    return upstream_http.HttpProtocolOptions(
+        explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
+            http_protocol_options=core.Http1ProtocolOptions()
+        ),
+        # Just under uvicorn's keep-alive of 5 s, so that Envoy never writes into a socket that is being closed.
+        common_http_protocol_options=core.HttpProtocolOptions(idle_timeout=seconds(4)),
+    )
+
+
+def _circuit_breakers(connections: int) -> cluster.CircuitBreakers:
+    limits = cluster.CircuitBreakersThresholds(
+        max_connections=connections,
+        max_pending_requests=20000,
+        max_requests=20000,
+        max_retries=100,
+        track_remaining=True,
+    )
+    return cluster.CircuitBreakers(thresholds=[limits])
+
+
+def _grpc_health() -> core.HealthCheck:
+    return core.HealthCheck(
+        timeout=seconds(1),
+        interval=seconds(2),
+        # Without these an idle gateway would notice a service that comes up late only after a minute.
+        no_traffic_interval=seconds(1),
+        unhealthy_interval=seconds(0.25),
+        unhealthy_threshold=2,
+        healthy_threshold=1,
+        grpc_health_check=core.HealthCheckGrpcHealthCheck(service_name=HEALTH_SERVICE),
+    )
+
+
+def _one_endpoint(name: str, where: Address) -> endpoint.ClusterLoadAssignment:
+    host = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address(where)))
+    return endpoint.ClusterLoadAssignment(
+        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[host])]
+    )
+
+
+def _eds_from_epp() -> core.ConfigSource:
+    # The stream comes back fast after a restart of the EPP; Envoy keeps the last members meanwhile.
+    backoff = core.BackoffStrategy(base_interval=seconds(0.2), max_interval=seconds(2))
+    epp = core.GrpcService(
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(
+            cluster_name="epp", retry_policy=core.RetryPolicy(retry_back_off=backoff)
+        )
+    )
+    return core.ConfigSource(
+        resource_api_version=core.ApiVersion.V3,
+        api_config_source=core.ApiConfigSource(
+            api_type=core.ApiConfigSourceApiType.GRPC,
+            transport_api_version=core.ApiVersion.V3,
+            grpc_services=[epp],
+            set_node_on_first_message_only=True,
+        ),
+    )
+
+
+def _lb_key(name: str) -> metadata.MetadataKey:
+    return metadata.MetadataKey(key="envoy.lb", path=[metadata.MetadataKeyPathSegment(key=name)])
+
+
+def _policy(
+    name: str, message: override_host.OverrideHost | subset.Subset | round_robin.RoundRobin
+) -> cluster.LoadBalancingPolicy:
+    return cluster.LoadBalancingPolicy(
+        policies=[cluster.LoadBalancingPolicyPolicy(typed_extension_config=extension(name, message))]
+    )
+
+
+def _any_host() -> cluster.LoadBalancingPolicy:
+    return _policy("envoy.load_balancing_policies.round_robin", round_robin.RoundRobin())
+
+
+def _no_host() -> cluster.LoadBalancingPolicy:
+    """Return a subset that can never match: the way to say 503."""
+    return _policy(
+        "envoy.load_balancing_policies.subset",
+        subset.Subset(
+            fallback_policy=subset.SubsetLbSubsetFallbackPolicy.NO_FALLBACK,
+            subset_selectors=[subset.SubsetLbSubsetSelector(keys=["strict-never"])],
+            subset_lb_policy=_any_host(),
+        ),
+    )

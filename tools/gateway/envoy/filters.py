@@ -1,0 +1,146 @@
+"""The three ext_proc filters: who sees which part of a request and an answer, and what each may change."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
+from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
+
+from tools.gateway.envoy.clusters import grpc_service
+from tools.gateway.envoy.typed import packed, seconds
+from tools.gateway.routes import ServiceCall, Services
+
+SEND = ext_proc.ProcessingModeHeaderSendMode.SEND
+SKIP = ext_proc.ProcessingModeHeaderSendMode.SKIP
+NONE = ext_proc.ProcessingModeBodySendMode.NONE
+BUFFERED = ext_proc.ProcessingModeBodySendMode.BUFFERED
+FULL_DUPLEX_STREAMED = ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED
+
+BBR_METADATA = "gw.bbr"
+EPP_METADATA = "gw.epp"
+LB_METADATA = "envoy.lb"
+
+REFUSAL_HEADERS = "content-type|retry-after"
+"""The rules apply to a service's own refusals too: without these a JSON error turns into text/plain."""
+
+
+def http_filters(services: Services) -> list[HttpFilter]:
+    """BBR, safety, EPP, router: in the order in which a request passes them."""
+    return [
+        HttpFilter(name="bbr", typed_config=packed(_bbr(services.bbr))),
+        HttpFilter(name="safety", typed_config=packed(_safety(services.safety))),
+        HttpFilter(name="epp", typed_config=packed(_epp(services.epp))),
+        HttpFilter(
+            name="envoy.filters.http.router", typed_config=packed(router.Router(suppress_envoy_headers=True))
+        ),
+    ]
+
+
+def safety_mode(*, answers: bool) -> ext_proc.ProcessingMode:
+    """Prompts whole; answers as they stream, or not at all."""
+    return ext_proc.ProcessingMode(
+        # With SKIP, header changes in the reply to the body would be dropped without a word.
+        request_header_mode=SEND,
+        request_body_mode=BUFFERED,
+        request_trailer_mode=SKIP,
+        response_header_mode=SEND if answers else SKIP,
+        response_body_mode=FULL_DUPLEX_STREAMED if answers else NONE,
+        # Obligatory with FULL_DUPLEX_STREAMED.
+        response_trailer_mode=SEND if answers else SKIP,
+    )
+
+
+def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
+    return ext_proc.ExternalProcessor(
+        stat_prefix="bbr",
+        grpc_service=_grpc("bbr"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=SEND,
+            request_body_mode=BUFFERED,
+            request_trailer_mode=SKIP,
+            response_header_mode=SKIP,
+            response_trailer_mode=SKIP,
+        ),
+        message_timeout=seconds(call.timeout_seconds),
+        max_message_timeout=_longest(call),
+        failure_mode_allow=call.fail_open,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        # content-length belongs to a body that BBR rewrote.
+        mutation_rules=_may_change(f"x-gateway-.*|content-length|{REFUSAL_HEADERS}"),
+        metadata_options=_metadata(receiving=[BBR_METADATA]),
+    )
+
+
+def _safety(call: ServiceCall) -> ext_proc.ExternalProcessor:
+    return ext_proc.ExternalProcessor(
+        stat_prefix="safety",
+        grpc_service=_grpc("safety"),
+        processing_mode=safety_mode(answers=True),
+        message_timeout=seconds(call.timeout_seconds),
+        max_message_timeout=_longest(call),
+        failure_mode_allow=call.fail_open,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        # Only BBR chooses the route.
+        route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
+        mutation_rules=_may_change(f"x-gateway-.*|content-length|{REFUSAL_HEADERS}"),
+        metadata_options=_metadata(forwarding=[BBR_METADATA], receiving=["gw.safety"]),
+        request_attributes=["xds.route_name", "request.id"],
+        # Tells an answer of a model server (via_upstream) from one that Envoy or another service made.
+        response_attributes=["response.code_details"],
+    )
+
+
+def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
+    """Headers and BBR's digest are enough to pick an endpoint; the end of the request comes by the access log."""
+    return ext_proc.ExternalProcessor(
+        stat_prefix="epp",
+        grpc_service=_grpc("epp"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=SEND,
+            request_body_mode=NONE,
+            request_trailer_mode=SKIP,
+            response_header_mode=SKIP,
+            response_body_mode=NONE,
+            response_trailer_mode=SKIP,
+        ),
+        message_timeout=seconds(call.timeout_seconds),
+        max_message_timeout=_longest(call),
+        failure_mode_allow=call.fail_open,
+        status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
+        route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
+        mutation_rules=_may_change(f"x-gateway-.*|x-llm-d-request-dropped-reason|{REFUSAL_HEADERS}"),
+        # Without envoy.lb among the received ones the pick would be dropped.
+        metadata_options=_metadata(
+            forwarding=[BBR_METADATA, LB_METADATA, "envoy.lb.subset_hint"],
+            receiving=[LB_METADATA, EPP_METADATA],
+        ),
+        request_attributes=["xds.route_name", "xds.cluster_name", "request.id"],
+    )
+
+
+def _grpc(name: str) -> core.GrpcService:
+    # Another replica is tried when one is gone.
+    retry = core.RetryPolicy(num_retries=2, retry_on="connect-failure,refused-stream")
+    return grpc_service(name, retry_policy=retry)
+
+
+def _longest(call: ServiceCall) -> timedelta | None:
+    return None if call.max_timeout_seconds is None else seconds(call.max_timeout_seconds)
+
+
+def _may_change(names: str) -> HeaderMutationRules:
+    return HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=names))
+
+
+def _metadata(*, forwarding: list[str] | None = None, receiving: list[str]) -> ext_proc.MetadataOptions:
+    namespaces = ext_proc.MetadataOptionsMetadataNamespaces
+    return ext_proc.MetadataOptions(
+        forwarding_namespaces=namespaces(untyped=forwarding) if forwarding else None,
+        receiving_namespaces=namespaces(untyped=receiving),
+    )

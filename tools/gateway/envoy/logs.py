@@ -1,0 +1,68 @@
+"""Access logs: to the EPP, which learns from them when its picks end, and as JSON text for people."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
+from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
+from envoy_data_plane.google.protobuf import Struct
+
+from tools.gateway.envoy.clusters import grpc_service
+from tools.gateway.envoy.typed import packed, seconds
+
+_FIELDS = {
+    "time": "%START_TIME%",
+    "id": "%REQ(X-REQUEST-ID)%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "code": "%RESPONSE_CODE%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "route": "%ROUTE_NAME%",
+    "model": "%REQ(X-GATEWAY-MODEL-NAME)%",
+    "picked": "%DYNAMIC_METADATA(envoy.lb:x-gateway-destination-endpoint)%",
+    "upstream": "%UPSTREAM_HOST%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    "ms": "%DURATION%",
+    # Latency in us and gRPC status of every message; the keys are the filters' names.
+    "bbr": "%FILTER_STATE(bbr:PLAIN)%",
+    "safety": "%FILTER_STATE(safety:PLAIN)%",
+    "epp": "%FILTER_STATE(epp:PLAIN)%",
+}
+
+
+def access_logs(path: str | None) -> list[accesslog.AccessLog]:
+    return [_to_epp(), *([_to_file(path)] if path else [])]
+
+
+def _to_epp() -> accesslog.AccessLog:
+    """Log to the EPP in batches: at most 50 ms late, or 16 KiB large."""
+    return accesslog.AccessLog(
+        name="envoy.access_loggers.http_grpc",
+        typed_config=packed(
+            grpc_log.HttpGrpcAccessLogConfig(
+                common_config=grpc_log.CommonGrpcAccessLogConfig(
+                    log_name="requests",
+                    grpc_service=grpc_service("epp"),
+                    transport_api_version=core.ApiVersion.V3,
+                    buffer_flush_interval=seconds(0.05),
+                    buffer_size_bytes=16384,
+                )
+            )
+        ),
+    )
+
+
+def _to_file(path: str) -> accesslog.AccessLog:
+    return accesslog.AccessLog(
+        name="envoy.access_loggers.file",
+        typed_config=packed(
+            FileAccessLog(
+                path=path,
+                log_format=core.SubstitutionFormatString(json_format=Struct.from_dict(_FIELDS)),
+            )
+        ),
+    )

@@ -1,0 +1,69 @@
+"""What the modelled engine costs, and where each figure comes from.
+
+| constant | value | source |
+|---|---|---|
+| prefill rate | 8,000 tokens/s | SMG's `mock_worker` |
+| decode step | 6.0 ms + 0.35 ms per sequence | SMG's `mock_worker` |
+| KV cache | 524,288 tokens in blocks of 16 | SMG's `mock_worker`; 16 is vLLM's default block size |
+| context read | 39 ns per cached token and step | Llama-3.1-8B keeps 131,072 B of KV per token (32 layers x 8 heads \
+x 128 x 2 x 2 B); an H100 reads 3.35 TB/s |
+| token budget of a step | 2,048 | vLLM's default `max_num_batched_tokens` |
+| sequences in a batch | 256 | vLLM's default `max_num_seqs` |
+| adapter slots | 4 | the reference benchmark for many adapters uses 3 to 4 |
+| adapter load | 50 ms | about 170 MB (rank 64) over PCIe and its set-up; an estimate, not a published figure |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Speed and size of one engine. Times in seconds."""
+
+    prefill_rate: float = 8_000.0
+    """Prompt tokens per second when nothing else runs."""
+    decode_base: float = 0.006
+    """A step's floor: reading the weights once."""
+    decode_per_sequence: float = 0.00035
+    context_read: float = 0.0
+    """Per token of context that a step attends to: what KV pressure costs."""
+    kv_blocks: int = 32_768
+    block_size: int = 16
+    max_batched_tokens: int = 2_048
+    max_sequences: int = 256
+    adapter_slots: int = 4
+    adapter_load: float = 0.05
+
+    @property
+    def max_model_len(self) -> int:
+        """The longest sequence that fits, in tokens."""
+        return self.kv_blocks * self.block_size
+
+    def scaled(self, factor: float) -> Profile:
+        """Return the same engine, `factor` times as fast."""
+        return dataclasses.replace(
+            self,
+            prefill_rate=self.prefill_rate * factor,
+            decode_base=self.decode_base / factor,
+            decode_per_sequence=self.decode_per_sequence / factor,
+            context_read=self.context_read / factor,
+            adapter_load=self.adapter_load / factor,
+        )
+
+
+SMG_MOCK = Profile()
+"""Exactly what SMG publishes: decoding does not feel the length of the context."""
+
+LLAMA_8B_H100 = Profile(context_read=3.9e-8)
+"""The same with the cost of reading the context."""
+
+DEMO_SPEED = 50.0
+"""So that one machine without a GPU serves hundreds of requests per second, and 4 MB of prompt in 2.5 s."""
+
+DEMO = dataclasses.replace(LLAMA_8B_H100.scaled(DEMO_SPEED), kv_blocks=131_072)
+"""Fast, and with room for a prompt of 4 MB (a million tokens), which no 8B model would take."""
+
+PROFILES = {"demo": DEMO, "llama-8b-h100": LLAMA_8B_H100, "smg-mock": SMG_MOCK}

@@ -1,0 +1,325 @@
+"""One vLLM-like engine: continuous batching with chunked prefill over a paged KV cache, driven by a clock.
+
+Sans-IO: the caller says what time it is. `submit` and `cancel` change the queue, `advance(now)` completes every step
+that ends by `now` and returns what it produced. A server calls it on a timer, a simulator with virtual times.
+
+A step gives every running sequence its next token, spends what is left of the token budget on prompts, and admits from
+the queue while budget, batch, blocks and adapter slots allow. It lasts
+
+    max(decode_base, prefill tokens / prefill_rate) + decode_per_sequence x decoding + context_read x context tokens
+
+plus the load time of adapters it brings in: reading the weights and computing the prompts overlap, so the longer one
+counts. Several equal decode steps in a row are kept as one record (`repeat`), so that a simulation costs
+little more than the changes of its batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tools.model_server.adapters import AdapterSlots
+from tools.model_server.constants import Profile
+from tools.model_server.kv_cache import KvCache, KvEvent, Lease
+
+MAX_REPEAT = 32
+"""Context grows by the batch in each repeated step; over 32 steps the error of taking it as constant is below 1 %."""
+
+
+class DoesNotFit(ValueError):
+    """The sequence needs more KV blocks than the engine has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to prefill and a number of tokens to produce."""
+
+    id: str
+    prompt_tokens: int
+    output_tokens: int
+    """0 for an embedding: done when the prompt is computed."""
+    blocks: Sequence[int] = ()
+    """Chained hashes of the complete blocks of prompt and answer, so that the next turn finds the answer cached."""
+    adapter: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """What one request gained."""
+
+    id: str
+    at: float
+    tokens: int
+    """New tokens since the last report."""
+    cached_tokens: int
+    """Prompt tokens that were found in the cache when the request was first admitted."""
+    first: bool
+    """These are the request's first tokens."""
+    finished: bool
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start."""
+
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    cache_queries: int = 0
+    cache_hits: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
+@dataclass(slots=True)
+class _Sequence:
+    request: Request
+    lease: Lease = field(default_factory=Lease)
+    computed: int = 0
+    """Tokens whose keys and values are in the cache."""
+    produced: int = 0
+    cached_tokens: int = -1
+    """-1 until first admitted."""
+    gone: bool = False
+
+    @property
+    def pending(self) -> int:
+        """Known tokens still to compute: 1 when decoding."""
+        return self.request.prompt_tokens + self.produced - self.computed
+
+
+@dataclass(slots=True)
+class _Step:
+    start: float
+    duration: float
+    plan: list[tuple[_Sequence, int]]
+    """Who computes how many tokens."""
+    repeat: int = 1
+
+    def done_by(self, now: float) -> int:
+        """How many of the repeats end by `now`. The tolerance is for sums of floats."""
+        return min(self.repeat, int((now - self.start) / self.duration + 1e-9))
+
+
+class Engine:
+    """The queue, the batch and the cache of one server."""
+
+    def __init__(self, profile: Profile, *, on_kv_event: Callable[[KvEvent], None] | None = None) -> None:
+        self.profile = profile
+        """May be replaced while running: the next step has the new speed. Sizes stay."""
+        self.kv = KvCache(profile.kv_blocks, profile.block_size, on_kv_event)
+        self.adapters = AdapterSlots(profile.adapter_slots)
+        self.counters = Counters()
+        self._waiting: OrderedDict[str, _Sequence] = OrderedDict()
+        self._running: list[_Sequence] = []
+        self._step: _Step | None = None
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences in the queue."""
+        return len(self._waiting)
+
+    def running_adapters(self) -> list[str]:
+        """Adapters of the batch, in order of admission."""
+        return _adapters(self._running)
+
+    def waiting_adapters(self) -> list[str]:
+        """Adapters of the queue, first to last."""
+        return _adapters(self._waiting.values())
+
+    @property
+    def next_token(self) -> float:
+        """When the step in flight ends; infinity when idle."""
+        return self._step.start + self._step.duration if self._step else math.inf
+
+    @property
+    def next_change(self) -> float:
+        """When a batch ends that no longer only decodes: nothing is admitted or finished before; infinity when idle."""
+        return self._step.start + self._step.duration * self._step.repeat if self._step else math.inf
+
+    def submit(self, request: Request, now: float) -> None:
+        """Queue `request`; raise `DoesNotFit`. Steps that ended by `now` must have been taken by `advance`."""
+        if request.prompt_tokens + request.output_tokens > self.profile.max_model_len:
+            raise DoesNotFit(
+                f"{request.prompt_tokens} + {request.output_tokens} tokens, {self.profile.max_model_len} fit"
+            )
+        self._waiting[request.id] = _Sequence(request)
+        self._interrupt(now)
+
+    def cancel(self, request_id: str, now: float) -> bool:
+        """Drop a request and free its blocks; False if it is not here."""
+        sequence = self._waiting.pop(request_id, None)
+        if sequence is None:
+            sequence = next((s for s in self._running if s.request.id == request_id), None)
+            if sequence is None:
+                return False
+            self._leave(sequence)
+        self._interrupt(now)
+        return True
+
+    def advance(self, now: float) -> list[Progress]:
+        """Complete every step that ends by `now`."""
+        progress: list[Progress] = []
+        while (step := self._step) is not None and (done := step.done_by(now)):
+            end = step.start + done * step.duration
+            self._apply(step, done, end, progress)
+            step.repeat -= done
+            step.start = end
+            if not step.repeat:
+                self._begin(end)
+        return progress
+
+    def _interrupt(self, now: float) -> None:
+        """Let the step in flight end, and no repeats of it follow: the queue or the batch has changed."""
+        if self._step is None:
+            self._begin(now)
+        else:
+            step = self._step
+            step.repeat = min(step.repeat, max(1, math.ceil((now - step.start) / step.duration - 1e-9)))
+
+    def _begin(self, now: float) -> None:
+        preempted = self.counters.preemptions
+        plan = self._continue_running()
+        # After a preemption nobody is admitted: the blocks just freed belong to the batch.
+        admitted, loads = self._admit(plan) if preempted == self.counters.preemptions else (0, 0)
+        self._step = None
+        if not plan:
+            return
+        prefill = sum(chunk for s, chunk in plan if not _decodes(s))
+        repeat = 1 if prefill or admitted else self._repeats(plan)
+        duration = self._duration(plan, prefill) + loads * self.profile.adapter_load
+        self._step = _Step(now, duration, plan, repeat)
+        self.counters.steps += repeat
+
+    def _duration(self, plan: list[tuple[_Sequence, int]], prefill: int) -> float:
+        profile = self.profile
+        decoding = sum(1 for s, _ in plan if _decodes(s))
+        context = sum(s.computed for s, _ in plan) if profile.context_read else 0
+        return (
+            max(profile.decode_base, prefill / profile.prefill_rate)
+            + profile.decode_per_sequence * decoding
+            + profile.context_read * context
+        )
+
+    def _continue_running(self) -> list[tuple[_Sequence, int]]:
+        """Give the batch its tokens, oldest first; when blocks run out the youngest goes back to the queue."""
+        plan: list[tuple[_Sequence, int]] = []
+        budget = self.profile.max_batched_tokens
+        while len(plan) < len(self._running) and budget:
+            sequence = self._running[len(plan)]
+            chunk = min(sequence.pending, budget)
+            if self.kv.reserve(sequence.lease, sequence.computed + chunk):
+                plan.append((sequence, chunk))
+                budget -= chunk
+            else:
+                self._preempt(self._running[-1])
+        return plan
+
+    def _admit(self, plan: list[tuple[_Sequence, int]]) -> tuple[int, int]:
+        """Move what fits from the queue into the batch; return how many, and how many adapters must be loaded."""
+        budget = self.profile.max_batched_tokens - sum(chunk for _, chunk in plan)
+        room = min(self.profile.max_sequences - len(self._running), budget)
+        if len(plan) < len(self._running) or room <= 0 or not self._waiting:
+            return 0, 0
+        in_use = {s.request.adapter for s in self._running}
+        admitted: list[_Sequence] = []
+        loads = 0
+        for sequence in self._waiting.values():
+            adapter = sequence.request.adapter
+            if not self.adapters.admits(adapter, in_use):
+                continue  # the ones behind it may use an adapter that is here
+            chunk = self._enter(sequence, budget)
+            if not chunk:
+                break
+            loads += self.adapters.use(adapter, in_use)
+            in_use.add(adapter)
+            admitted.append(sequence)
+            plan.append((sequence, chunk))
+            budget -= chunk
+            if not budget or len(admitted) == room:
+                break
+        for sequence in admitted:
+            del self._waiting[sequence.request.id]
+            self._running.append(sequence)
+        return len(admitted), loads
+
+    def _enter(self, sequence: _Sequence, budget: int) -> int:
+        """Take the cached prefix and blocks for the first chunk; return its tokens, or 0 if blocks lack."""
+        known = sequence.pending
+        # The last token is always computed, for its logits: a prompt that is cached whole still costs one block.
+        lease = self.kv.match(sequence.request.blocks, (known - 1) // self.kv.block_size)
+        cached = len(lease.hashes) * self.kv.block_size
+        chunk = min(known - cached, budget)
+        if not self.kv.reserve(lease, cached + chunk):
+            self.kv.release(lease)
+            return 0
+        sequence.lease, sequence.computed = lease, cached
+        if sequence.cached_tokens < 0:
+            sequence.cached_tokens = min(cached, sequence.request.prompt_tokens)
+            self.counters.cache_queries += sequence.request.prompt_tokens
+            self.counters.cache_hits += sequence.cached_tokens
+        return chunk
+
+    def _repeats(self, plan: list[tuple[_Sequence, int]]) -> int:
+        """How often this decode step can be repeated before someone finishes or blocks run out."""
+        repeat = min(MAX_REPEAT, *(s.request.output_tokens - s.produced for s, _ in plan))
+        while repeat > 1 and self._lacks_blocks(plan, repeat):
+            repeat //= 2
+        return repeat
+
+    def _lacks_blocks(self, plan: list[tuple[_Sequence, int]], repeat: int) -> bool:
+        missing = sum(self.kv.missing(s.lease, s.computed + repeat) for s, _ in plan)
+        return missing > self.kv.available
+
+    def _apply(self, step: _Step, repeats: int, end: float, progress: list[Progress]) -> None:
+        for sequence, chunk in step.plan:
+            if sequence.gone:
+                continue
+            sampled = repeats if chunk == sequence.pending else 0
+            sequence.computed += chunk * repeats
+            self.kv.reserve(sequence.lease, sequence.computed)
+            self.kv.commit(sequence.lease, sequence.request.blocks, sequence.computed)
+            if sampled:
+                progress.append(self._sample(sequence, sampled, end))
+
+    def _sample(self, sequence: _Sequence, tokens: int, at: float) -> Progress:
+        request = sequence.request
+        first = not sequence.produced
+        if first:
+            self.counters.prompt_tokens += request.prompt_tokens
+        tokens = min(tokens, request.output_tokens - sequence.produced)
+        sequence.produced += tokens
+        self.counters.generation_tokens += tokens
+        finished = sequence.produced >= request.output_tokens
+        if finished:
+            self._leave(sequence)
+        return Progress(request.id, at, tokens, sequence.cached_tokens, first, finished)
+
+    def _preempt(self, sequence: _Sequence) -> None:
+        """Back to the head of the queue, to be computed again: vLLM's recompute preemption."""
+        self._running.remove(sequence)
+        self.kv.release(sequence.lease)
+        sequence.computed = 0
+        self._waiting[sequence.request.id] = sequence
+        self._waiting.move_to_end(sequence.request.id, last=False)
+        self.counters.preemptions += 1
+
+    def _leave(self, sequence: _Sequence) -> None:
+        sequence.gone = True
+        self._running.remove(sequence)
+        self.kv.release(sequence.lease)
+
+
+def _decodes(sequence: _Sequence) -> bool:
+    return sequence.produced > 0 and sequence.pending == 1
+
+
+def _adapters(sequences: Iterable[_Sequence]) -> list[str]:
+    return list(dict.fromkeys(s.request.adapter for s in sequences if s.request.adapter))
