@@ -35,7 +35,7 @@ class Workload:
     def requests(self, seed: int = 1) -> Iterator[bytes]:
         """Return HTTP/1.1 requests without end. Equal seeds give equal requests."""
         rng = random.Random(seed)
-        texts = [_text(rng, self.size) for _ in range(TEXTS)]
+        texts = [text(rng, self.size) for _ in range(TEXTS)]
         return (
             self._request(number, texts[number % TEXTS]) for number in itertools.count(seed * 1_000_000_000)
         )
@@ -47,7 +47,8 @@ class Workload:
         return head + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
-def _text(rng: random.Random, size: int) -> str:
+def text(rng: random.Random, size: int) -> str:
+    """Return random words, `size` bytes of them or a few more."""
     words: list[str] = []
     length = 0
     while length < size:

@@ -119,7 +119,7 @@ def _address(address: pb.Address) -> str | None:
 
 def _seconds(common: pb.AccessLogCommon, field: str) -> float | None:
     """Return a duration that was measured; None where Envoy left it out."""
-    if not common.HasField(field):  # type: ignore[arg-type]  # the stub lists literals; callers name durations
+    if not common.HasField(field):
         return None
     duration = getattr(common, field)
     return float(duration.seconds + duration.nanos / 1e9)

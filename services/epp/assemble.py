@@ -1,4 +1,4 @@
-"""From a configuration to the objects it describes. Every error names its place in the file."""
+"""From a configuration to the objects it describes. An error is a `ConfigError` that names its place in the file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from services.epp.config import EndpointPickerConfig, PluginRef, PluginSpec, PoolSpec, ProfileSpec, target
-from services.epp.plugins import Parameter, PluginError, SingleProfileHandler, build
+from services.epp.plugins import PluginError, SingleProfileHandler, build
 from services.epp.pool import Pool, PoolLimits
 from services.epp.scheduling.interfaces import Detector, Filter, Picker, Scorer
 from services.epp.scheduling.pickers.max_score import MaxScore
 from services.epp.scheduling.profile import NamedFilter, Profile, WeightedScorer
+from services.extproc.config import ConfigError
 
 DEFAULT_PROFILE = (
     ("request-load-scorer", 4.0),
@@ -25,15 +26,13 @@ first requests with a shared system prompt soon make a second server hold it too
 that a loaded adapter outweighs about one request."""
 
 
-class ConfigProblem(ValueError):
-    """The file is well-formed, but what it asks for cannot be had. The message begins with the path."""
-
-
 def make_profile(config: EndpointPickerConfig) -> Profile:
     """Return the scheduling profile that the file describes, or the default one."""
     plugins = _plugins(config.plugins)
     if len(config.scheduling_profiles) > 1:
-        raise ConfigProblem("$.schedulingProfiles[1]: one profile is supported; another needs a profile handler")
+        raise ConfigError(
+            "$.schedulingProfiles[1]: one profile is supported; another needs a profile handler"
+        )
     if not config.scheduling_profiles:
         return _default(plugins)
     return _profile("$.schedulingProfiles[0]", config.scheduling_profiles[0], plugins)
@@ -44,16 +43,18 @@ def make_detector(config: EndpointPickerConfig) -> Detector:
     name = config.saturation_detector.plugin_ref
     plugin = _plugins(config.plugins).get(name) or _build("$.saturationDetector.pluginRef", name)
     if not isinstance(plugin, Detector):
-        raise ConfigProblem(f"$.saturationDetector.pluginRef: {name!r} is no saturation detector")
+        raise ConfigError(f"$.saturationDetector.pluginRef: {name!r} is no saturation detector")
     return plugin
 
 
 def make_pools(config: EndpointPickerConfig, clock: Callable[[], float]) -> dict[str, Pool]:
     """Return the pools by name, still without members."""
     if not config.pools:
-        raise ConfigProblem("$.pools: at least one pool is needed")
+        raise ConfigError("$.pools: at least one pool is needed")
     _unique("$.pools", [pool.name for pool in config.pools])
-    return {spec.name: _pool(f"$.pools[{index}]", spec, config, clock) for index, spec in enumerate(config.pools)}
+    return {
+        spec.name: _pool(f"$.pools[{index}]", spec, config, clock) for index, spec in enumerate(config.pools)
+    }
 
 
 def make_objectives(config: EndpointPickerConfig) -> dict[str, int]:
@@ -68,12 +69,14 @@ def override_endpoints(config: EndpointPickerConfig, overrides: Sequence[str]) -
     for override in overrides:
         pool, equals, url = override.partition("=")
         if not equals or not url:
-            raise ConfigProblem(f"--endpoint: expected POOL=URL, got {override!r}")
+            raise ConfigError(f"--endpoint: expected POOL=URL, got {override!r}")
         given.setdefault(pool, []).append(url)
     unknown = given.keys() - {pool.name for pool in config.pools}
     if unknown:
-        raise ConfigProblem(f"--endpoint: no pool {min(unknown)!r} in the configuration")
-    return msgspec.structs.replace(config, pools=[_override(pool, given.get(pool.name)) for pool in config.pools])
+        raise ConfigError(f"--endpoint: no pool {min(unknown)!r} in the configuration")
+    return msgspec.structs.replace(
+        config, pools=[_override(pool, given.get(pool.name)) for pool in config.pools]
+    )
 
 
 def _override(pool: PoolSpec, endpoints: list[str] | None) -> PoolSpec:
@@ -83,13 +86,13 @@ def _override(pool: PoolSpec, endpoints: list[str] | None) -> PoolSpec:
         for endpoint in endpoints:
             target(endpoint)
     except ValueError as error:
-        raise ConfigProblem(f"--endpoint {pool.name}: {error}") from error
+        raise ConfigError(f"--endpoint {pool.name}: {error}") from error
     return msgspec.structs.replace(pool, endpoints=endpoints, dns=[])
 
 
 def _pool(path: str, spec: PoolSpec, config: EndpointPickerConfig, clock: Callable[[], float]) -> Pool:
     if not spec.targets():
-        raise ConfigProblem(f"{path}: endpoints or dns is needed")
+        raise ConfigError(f"{path}: endpoints or dns is needed")
     limits = PoolLimits(misses=spec.metrics.misses, lease=config.in_flight.lease_seconds)
     return Pool(spec.name, clock=clock, limits=limits, scraped=spec.metrics.enabled)
 
@@ -102,11 +105,11 @@ def _plugins(specs: Sequence[PluginSpec]) -> dict[str, object]:
     }
 
 
-def _build(path: str, kind: str, parameters: Mapping[str, Parameter] | None = None) -> object:
+def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None) -> object:
     try:
         return build(kind, parameters or {})
     except PluginError as error:
-        raise ConfigProblem(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _default(plugins: Mapping[str, object]) -> Profile:
@@ -124,9 +127,9 @@ def _profile(path: str, spec: ProfileSpec, plugins: Mapping[str, object]) -> Pro
         where, name = f"{path}.plugins[{index}]", ref.plugin_ref
         plugin = plugins.get(name)
         if plugin is None:
-            raise ConfigProblem(f"{where}.pluginRef: no plugin {name!r} under $.plugins")
+            raise ConfigError(f"{where}.pluginRef: no plugin {name!r} under $.plugins")
         if ref.weight is not None and not isinstance(plugin, Scorer):
-            raise ConfigProblem(f"{where}.weight: {name!r} is no scorer")
+            raise ConfigError(f"{where}.weight: {name!r} is no scorer")
         if isinstance(plugin, Scorer):
             scorers.append(WeightedScorer(name, plugin, 1.0 if ref.weight is None else ref.weight))
         elif isinstance(plugin, Filter):
@@ -134,13 +137,13 @@ def _profile(path: str, spec: ProfileSpec, plugins: Mapping[str, object]) -> Pro
         elif isinstance(plugin, Picker):
             pickers.append(plugin)
         elif not isinstance(plugin, SingleProfileHandler):
-            raise ConfigProblem(f"{where}.pluginRef: {name!r} is no filter, scorer or picker")
+            raise ConfigError(f"{where}.pluginRef: {name!r} is no filter, scorer or picker")
     if len(pickers) > 1:
-        raise ConfigProblem(f"{path}.plugins: more than one picker")
+        raise ConfigError(f"{path}.plugins: more than one picker")
     return Profile(spec.name, tuple(filters), tuple(scorers), pickers[0] if pickers else MaxScore())
 
 
 def _unique(path: str, names: Iterable[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
-            raise ConfigProblem(f"{path}: {name!r} is named {count} times")
+            raise ConfigError(f"{path}: {name!r} is named {count} times")

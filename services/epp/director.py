@@ -137,7 +137,9 @@ class Director:
     def _pool(self, name: str) -> Pool:
         pool = next(iter(self.pools.values())) if not name and len(self.pools) == 1 else self.pools.get(name)
         if pool is None:
-            raise _no_endpoint(f"no pool {name!r} is configured" if name else "the request names no pool", "no_pool")
+            raise _no_endpoint(
+                f"no pool {name!r} is configured" if name else "the request names no pool", "no_pool"
+            )
         return pool
 
     def _candidates(self, situation: Situation, pool: Pool) -> Sequence[Server]:

@@ -57,6 +57,7 @@ class Server:
 
     @property
     def address(self) -> str:
+        """Return `ip:port`."""
         return self.endpoint.address
 
 

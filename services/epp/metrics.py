@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,7 +17,32 @@ MAX_MODELS = 1000
 
 _SCHEDULER = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _RATIO = tuple(step / 10 for step in range(11))
-_LATENCY = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60, 120)
+_LATENCY = (
+    0.005,
+    0.025,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+    1,
+    1.25,
+    1.5,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    15,
+    20,
+    30,
+    45,
+    60,
+    120,
+)
 
 
 class PrometheusObserver:
@@ -69,11 +94,16 @@ class PrometheusObserver:
         self._resolve_errors = Counter(
             "epp_resolve_errors", "Names that did not resolve.", ("pool",), registry=registry
         )
+        self._redis = Gauge("epp_redis_up", "Whether Redis answers; 0 also without one.", registry=registry)
         self._membership = Counter(
-            "epp_membership_answers", "The proxy's answers to pushed membership.", ("answer",), registry=registry
+            "epp_membership_answers",
+            "The proxy's answers to pushed membership.",
+            ("answer",),
+            registry=registry,
         )
 
     def picked(self, pick: Pick) -> None:
+        """Count by model, priority, result and server."""
         model = self._model(pick.model)
         self._requests.labels(model, model, str(pick.priority)).inc()
         host, port = split(pick.endpoint) if pick.endpoint else ("", "")
@@ -83,24 +113,38 @@ class PrometheusObserver:
             self._hits.observe(pick.matched_bytes / pick.prompt_bytes)
 
     def released(self, pool: str, by: Release) -> None:
+        """Count by who released."""
         self._releases.labels(pool, by.value).inc()
 
     def ended(self, end: Ended) -> None:
+        """Count by outcome, and time the first byte."""
         self._ends.labels(end.pool, end.outcome.value).inc()
-        if end.outcome is EndOutcome.COMPLETED and end.answered_after is not None and end.sent_after is not None:
+        if (
+            end.outcome is EndOutcome.COMPLETED
+            and end.answered_after is not None
+            and end.sent_after is not None
+        ):
             self._first_byte.labels(end.pool).observe(max(0.0, end.answered_after - end.sent_after))
 
     def scrape_failed(self, pool: str, error: ScrapeError) -> None:
+        """Count by cause."""
         self._scrape_errors.labels(pool, error.value).inc()
 
     def scraped(self, pool: str, seconds: float) -> None:
+        """Time it."""
         self._scrape_seconds.labels(pool).observe(seconds)
 
     def resolve_failed(self, pool: str) -> None:
+        """Count by pool."""
         self._resolve_errors.labels(pool).inc()
 
     def membership(self, *, accepted: bool) -> None:
+        """Count by answer."""
         self._membership.labels("ack" if accepted else "nack").inc()
+
+    def redis(self, up: bool) -> None:
+        """Note whether Redis answers."""
+        self._redis.set(up)
 
     def _model(self, name: str) -> str:
         """Return `name` as a label value; names past the limit are one."""
@@ -119,6 +163,7 @@ class PoolCollector(Collector):
         self._saturation = saturation
 
     def collect(self) -> Iterable[Metric]:
+        """Yield every gauge."""
         for name, text, value in (
             ("inference_pool_ready_pods", "Servers that answer.", _ready),
             ("inference_pool_average_queue_size", "Mean queue of the ready servers.", _mean_waiting),
@@ -136,7 +181,9 @@ class PoolCollector(Collector):
     def _by_server(self) -> Iterable[Metric]:
         labels = ("pool", "endpoint")
         requests = GaugeMetricFamily("epp_inflight_requests", "Requests sent and not ended.", labels=labels)
-        tokens = GaugeMetricFamily("epp_inflight_prompt_tokens", "Their uncached prompt tokens.", labels=labels)
+        tokens = GaugeMetricFamily(
+            "epp_inflight_prompt_tokens", "Their uncached prompt tokens.", labels=labels
+        )
         for pool in self._pools.values():
             for server in pool.snapshot.servers:
                 load = pool.inflight.loads[server.slot]

@@ -25,8 +25,6 @@ ENTRY_POINTS = "inference_gateway.epp.plugins"
 """The group under which a package names its plugins: `my-scorer = "my_package:MyScorer"`."""
 
 Plugin = Filter | Scorer | Picker | Detector
-Parameter = bool | int | float | str | None | list["Parameter"] | dict[str, "Parameter"]
-"""A YAML value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +51,10 @@ class PluginError(ValueError):
 
 
 def build(
-    kind: str, parameters: Mapping[str, Parameter], *, installed: Callable[[], Iterable[EntryPoint]] | None = None
+    kind: str,
+    parameters: Mapping[str, object],
+    *,
+    installed: Callable[[], Iterable[EntryPoint]] | None = None,
 ) -> object:
     """Make a plugin of type `kind`. Parameters are the factory's fields, in camel case as the reference spells them.
 
@@ -83,7 +84,7 @@ def _outside(kind: str, installed: Callable[[], Iterable[EntryPoint]]) -> Callab
     return typing.cast("Callable[..., object]", factory)
 
 
-def _arguments(factory: Callable[..., object], parameters: Mapping[str, Parameter]) -> dict[str, object]:
+def _arguments(factory: Callable[..., object], parameters: Mapping[str, object]) -> dict[str, object]:
     names = {_camel(name): name for name in inspect.signature(factory).parameters}
     unknown = sorted(parameters.keys() - names.keys())
     if unknown:
@@ -92,7 +93,7 @@ def _arguments(factory: Callable[..., object], parameters: Mapping[str, Paramete
     return {names[key]: _convert(key, value, hints.get(names[key])) for key, value in parameters.items()}
 
 
-def _convert(key: str, value: Parameter, kind: object) -> object:
+def _convert(key: str, value: object, kind: object) -> object:
     try:
         return value if kind is None else msgspec.convert(value, type=kind)
     except msgspec.ValidationError as error:

@@ -118,22 +118,22 @@ class Silent:
     """Tells nobody."""
 
     def picked(self, pick: Pick) -> None:
-        pass
+        """Tell nobody."""
 
     def released(self, pool: str, by: Release) -> None:
-        pass
+        """Tell nobody."""
 
     def ended(self, end: Ended) -> None:
-        pass
+        """Tell nobody."""
 
     def scrape_failed(self, pool: str, error: ScrapeError) -> None:
-        pass
+        """Tell nobody."""
 
     def scraped(self, pool: str, seconds: float) -> None:
-        pass
+        """Tell nobody."""
 
     def resolve_failed(self, pool: str) -> None:
-        pass
+        """Tell nobody."""
 
     def membership(self, *, accepted: bool) -> None:
-        pass
+        """Tell nobody."""

@@ -48,16 +48,18 @@ class PickExchange(Exchange):
         self._ended = False
 
     def decides_on_headers(self, request: Request) -> bool:
+        """Do without the body where the digest came as metadata."""
         return request.body is not None or _attached(request.metadata) is not None
 
     async def request(self, request: Request) -> RequestDecision:
+        """Pick, or raise why not."""
         attached = _attached(request.metadata)
         headers = request.headers
         ask = Ask(
             digest=attached or _digest(request),
             pool=self._pool or _pool_of_cluster(request),
             objective=next((value for name in OBJECTIVE if (value := headers.get(name))), ""),
-            base_model=headers.get(BASE_MODEL, ""),
+            base_model=headers.get(BASE_MODEL) or "",
             subset=subset.parse(_hint(request.metadata)),
             headers=headers,
         )
@@ -65,6 +67,7 @@ class PickExchange(Exchange):
         return _forward(self._reservation, forget_digest=attached is not None)
 
     async def response_head(self, head: ResponseHead) -> HeadDecision:
+        """Take in which server answers."""
         if self._reservation is None:
             return Forward()
         served = head.metadata.get(LB_NAMESPACE, {}).get(SERVED)
@@ -75,6 +78,7 @@ class PickExchange(Exchange):
         return Forward() if head.end else Stream()
 
     async def response_chunk(self, chunk: ResponseChunk) -> Emit:
+        """Let it pass."""
         self._ended = chunk.end
         return Emit(chunk.data)
 
@@ -135,12 +139,12 @@ def _attached(metadata: Metadata) -> Digest | None:
 
 def _digest(request: Request) -> Digest:
     """Compute the digest from the body, where there is one that a known dialect reads; else only the model counts."""
-    model = request.headers.get(MODEL, "")
+    model = request.headers.get(MODEL) or ""
     dialect = dialect_of(request.method, request.path)
     if not request.body or dialect in _BODYLESS:
         return Digest(model)
     try:
-        seen = peek(request.body, dialect, request.headers.get("content-type", ""))
+        seen = peek(request.body, dialect, request.headers.get("content-type") or "")
     except PeekError as error:
         raise BadRequest(error.message, reason=error.reason, param=error.param) from error
     return digest_of(seen, model or seen.model)

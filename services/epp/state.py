@@ -32,13 +32,13 @@ class Alone:
     """One replica without others."""
 
     def picked(self, pool: str, address: str, entry: Entry) -> None:
-        pass
+        """Tell nobody."""
 
     def released(self, pool: str, decision: str, served: str | None) -> None:
-        pass
+        """Tell nobody."""
 
     def scraped(self, pool: str, address: str, metrics: Metrics) -> None:
-        pass
+        """Tell nobody."""
 
     async def run(self) -> None:
-        pass
+        """Return at once: there is nobody to talk to."""

@@ -21,11 +21,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message is one sentence with file, place and expectation."""
 
 
-class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of a configuration. Unknown keys are refused."""
-
-
-class Tls(Struct):
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Files in PEM form. They are read again when they change, so certificates can be renewed in place."""
 
     cert: str
@@ -35,7 +31,7 @@ class Tls(Struct):
     """Only clients with a certificate of this authority are served (mTLS)."""
 
 
-class Listen(Struct):
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a service listens and how it leaves."""
 
     host: str = "127.0.0.1"
@@ -53,7 +49,7 @@ class Listen(Struct):
     """Time for open streams to finish. Shorter than the longest streamed answer, it cuts that answer."""
 
 
-class Log(Struct):
+class Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What goes to stderr, as JSON lines."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -61,7 +57,7 @@ class Log(Struct):
     """Share of requests that get a line at level info; failed ones always get one, all of them at debug."""
 
 
-class Limits(Struct):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds on what clients can make the service hold."""
 
     body_bytes: Annotated[int, Meta(ge=1)] = 16 * 1024 * 1024
@@ -71,7 +67,7 @@ class Limits(Struct):
 
 
 def load(path: str | Path, kind: type[T]) -> T:
-    """Read the YAML file at `path` as `kind`, a `Struct`; raise `ConfigError` with what is wrong where."""
+    """Read the YAML file at `path` as `kind`, a strict msgspec Struct; raise `ConfigError` with what is wrong where."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:

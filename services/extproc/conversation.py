@@ -50,15 +50,11 @@ class Conversation:
     async def receive(self, message: Message) -> tuple[Reply, ...]:
         """Return the replies to `message`; raise `ProtocolError` when the stream must end with an error."""
         replies: list[Reply] = []
-        try:
-            await self._converse(message, replies)
-        except ProtocolError as error:
-            self._fail("protocol", error)
-            raise
+        await self._converse(message, replies)
         return tuple(replies)
 
     def broken(self, error: ProtocolError) -> None:
-        """Hear that a message could not even be read."""
+        """Hear why the stream must end: a message that could not be read or may not come, a decision too late."""
         self._fail("protocol", error)
 
     def close(self) -> None:

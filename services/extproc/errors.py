@@ -79,3 +79,12 @@ class Internal(ExtProcError):
 
 class ProtocolError(Exception):
     """Envoy or we broke the ext_proc protocol: the stream ends with an error status."""
+
+
+class BindError(OSError):
+    """A port cannot be had; the message says which and why."""
+
+    @classmethod
+    def on(cls, host: str, port: int, why: str) -> BindError:
+        """Return the error for one address."""
+        return cls(f"cannot listen on {host} port {port}: {why}")

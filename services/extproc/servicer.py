@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import grpc
 
 from services.extproc import wire
@@ -26,26 +24,38 @@ class Servicer:
         self._observer = observer
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the handler under Envoy's service name; the reader API is 8 % cheaper than async generators."""
-        method = grpc.stream_stream_rpc_method_handler(self.process)
-        return grpc.method_handlers_generic_handler(SERVICE_NAME, {"Process": method})
+        """Return the handler under Envoy's service name; no generated stub is needed."""
+        process: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.process)
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, {"Process": process})
 
     async def process(self, _: object, context: Context) -> None:
-        """Serve one stream. Cancellation ends it wherever it stands."""
+        """Serve one stream. Cancellation ends it wherever it stands.
+
+        `read` and `write` cost 8 % less than the async generators that gRPC also offers.
+        """
         conversation = Conversation(
-            self._service, _initial_metadata(context), body_limit=self._body_limit, observer=self._observer
+            self._service, initial_metadata(context), body_limit=self._body_limit, observer=self._observer
         )
         try:
-            await _serve(conversation, context)
+            await self._serve(conversation, context)
         except ProtocolError as error:
+            conversation.broken(error)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             conversation.close()
 
+    async def _serve(self, conversation: Conversation, context: Context) -> None:
+        # Envoy half-closes when nothing more is expected; after our own answer there is nothing to wait for.
+        while not conversation.over:
+            data: object = await context.read()
+            if not isinstance(data, bytes):  # grpc.aio.EOF
+                return
+            for reply in await conversation.receive(wire.decode(data)):
+                for piece in wire.encode(reply):
+                    await context.write(piece)
 
-async def _serve(conversation: Conversation, context: Context) -> None:
-    # Envoy half-closes when nothing more is expected; after our own answer there is nothing to wait for.
-    while not conversation.over and (data := await context.read()) is not grpc.aio.EOF:
-        for reply in await conversation.receive(_read(conversation, data)):
-            for piece in wire.encode(reply):
-                await context.write(piece)
+
+def initial_metadata(context: Context) -> dict[str, str]:
+    """Return what the filter or the route says to the service: text entries only, names in lower case."""
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}

@@ -23,6 +23,8 @@ class Dialect(enum.StrEnum):
     """Anthropic's `messages/count_tokens`."""
     RERANK = "rerank"
     SCORE = "score"
+    POOLING = "pooling"
+    """vLLM's `pooling` and `classify`."""
     TOKENIZE = "tokenize"
     DETOKENIZE = "detokenize"
     IMAGES = "images"
@@ -58,13 +60,14 @@ class Shape:
 
 _ANTHROPIC = Shape(("tools", "system", "messages"), ("messages",), ErrorForm.ANTHROPIC)
 _AUDIO = Shape(("prompt",), ("file",), form=True)
+_EMBEDDING = Shape(("input", "messages"), ("input", "messages"))  # vLLM embeds conversations too
 
 SHAPES: Mapping[Dialect, Shape] = MappingProxyType(
     {
         Dialect.CHAT: Shape(("tools", "messages"), ("messages",)),
         Dialect.COMPLETIONS: Shape(("prompt",), ("prompt", "prompt_embeds")),
-        # vLLM embeds conversations too.
-        Dialect.EMBEDDINGS: Shape(("input", "messages"), ("input", "messages")),
+        Dialect.EMBEDDINGS: _EMBEDDING,
+        Dialect.POOLING: _EMBEDDING,
         # A stored prompt or an earlier response can stand in for the input.
         Dialect.RESPONSES: Shape(
             ("tools", "instructions", "input"), ("input", "prompt", "previous_response_id")
@@ -99,6 +102,8 @@ _POST: Mapping[tuple[str, ...], Dialect] = MappingProxyType(
         ("messages", "count_tokens"): Dialect.COUNT_TOKENS,
         ("rerank",): Dialect.RERANK,
         ("score",): Dialect.SCORE,
+        ("pooling",): Dialect.POOLING,
+        ("classify",): Dialect.POOLING,
         ("tokenize",): Dialect.TOKENIZE,
         ("detokenize",): Dialect.DETOKENIZE,
         ("images", "generations"): Dialect.IMAGES,

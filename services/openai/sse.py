@@ -78,7 +78,9 @@ class Framer:
         return parse(self._take()) if self._buffer else None
 
     def _end_of_event(self, start: int) -> int | None:
-        blank = _EOL.match(self._buffer, start) or _BLANK_LINE.search(self._buffer, max(start, self._searched))
+        blank = _EOL.match(self._buffer, start) or _BLANK_LINE.search(
+            self._buffer, max(start, self._searched)
+        )
         return blank.end() if blank else None
 
     def _take(self) -> bytes:

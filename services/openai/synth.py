@@ -43,7 +43,9 @@ class Trail:
         if self.form is Form.RESPONSES:
             kind = f"{key[0]}.delta"
             place: dict[str, Json] = {"output_index": _index(key[1]), "content_index": _index(key[2])}
-            return _named({"type": kind, **self._place, **place, "delta": text, "sequence_number": self._next()})
+            return _named(
+                {"type": kind, **self._place, **place, "delta": text, "sequence_number": self._next()}
+            )
         choice: dict[str, Json] = {"index": _index(key[1]), "finish_reason": None}
         inner = _nest(key[2:], text)
         return self._chunk([choice | inner if isinstance(inner, dict) else choice])

@@ -27,7 +27,9 @@ Step = str | int | KeyOf
 Path = tuple[Step, ...]
 
 MAX_DEPTH = 128  # tool schemas reach about 30; deeper nesting is an attack on parsers
-MIN_NUMBER = 10**8  # an integer of nine digits can be a social security number; smaller ones are counts and ids
+MIN_NUMBER = (
+    10**8
+)  # an integer of nine digits can be a social security number; smaller ones are counts and ids
 
 
 class Kind(enum.StrEnum):
@@ -94,7 +96,7 @@ def decode(data: bytes) -> Json:
 def walk(document: Json, role: str = "") -> list[Text]:
     """Return every text of `document` in its order, unscannable ones included. `role` holds where none is given."""
     walker = _Walker()
-    walker.visit(document, _At((), (), role, Kind.OTHER))
+    walker.visit(document, _At((), (), role, Kind.CONTENT))
     return walker.texts
 
 
@@ -156,7 +158,11 @@ class _Walker:
         first = value[0] if value else None
         if isinstance(first, float):  # an embedding: numbers that are no text
             return
-        if isinstance(first, int) and at.kind in _TOKEN_PLACES and all(isinstance(item, int) for item in value):
+        if (
+            isinstance(first, int)
+            and at.kind in _TOKEN_PLACES
+            and all(isinstance(item, int) for item in value)
+        ):
             self._opaque(Kind.TOKENS, len(value), at)
             return
         for position, item in enumerate(value):
@@ -178,7 +184,7 @@ LABELS = frozenset({
 })  # fmt: skip
 """Fields whose values are words of the protocol or numbers that no prompt template shows to a model: exempt.
 
-Inside arguments and schemas these names are ordinary text, and an object or list in such a field is walked.
+Inside arguments, schemas and unknown fields these names are ordinary text, and an object or list in such a field is walked.
 """
 
 _KINDS: dict[str, Kind] = {
@@ -201,16 +207,18 @@ _OPAQUE_OBJECTS: dict[str, Kind] = {
     "input_audio": Kind.MEDIA, "file_id": Kind.MEDIA,
 }  # fmt: skip
 
-_NEUTRAL = frozenset({"text", "url", "parts", "tool_calls", "function", "function_call", "data", "value", "source"})
+_NEUTRAL = frozenset({
+    "text", "url", "parts", "tool_calls", "function", "function_call", "data", "value", "source", "response", "item",
+    "part", "content_block", "annotations",
+})  # fmt: skip
 """Fields that mean what the object around them means."""
 
 _KNOWN = LABELS | _KINDS.keys() | _OPAQUE_OBJECTS.keys() | _NEUTRAL | {
     "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stop", "user",
-    "metadata", "tool_call_id", "call_id", "output_index", "content_index", "response", "item", "part", "error",
-    "content_block", "annotations", "tool_choice", "include_usage", "stop_sequence", "tool_use_id", "description",
+    "metadata", "tool_call_id", "call_id", "output_index", "content_index", "error", "tool_choice", "include_usage", "stop_sequence", "tool_use_id", "description",
 }  # fmt: skip
 
-_FREE = frozenset({Kind.ARGUMENTS, Kind.SCHEMA})
+_FREE = frozenset({Kind.ARGUMENTS, Kind.SCHEMA, Kind.OTHER})
 """Inside these the field names are the author's own and mean nothing to us."""
 
 _TOKEN_PLACES = frozenset({Kind.CONTENT, Kind.TOKENS})
@@ -233,7 +241,7 @@ def _kind(name: str, outer: Kind, shape: Json, role: str) -> Kind:
     if name == "output" and shape == "function_call_output":
         return Kind.RESULT
     if name in _NEUTRAL:
-        return Kind.CONTENT if name == "text" and outer is Kind.OTHER else outer
+        return outer
     return _KINDS.get(name, Kind.OTHER)
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from services.safety.policy import Side
 from services.safety.verdict import Action, Finding, State
 
+LIMIT = "limit"
+"""Rule and category of what grew over the cap of a stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Released:
@@ -40,14 +43,18 @@ class Tail:
 
     @property
     def held(self) -> int:
-        """Characters that wait for what comes next."""
-        return len(self._held)
+        """Bytes that wait for what comes next, in UTF-8."""
+        return len(self._held.encode("utf-8", "surrogatepass"))
 
     def feed(self, text: str, *, final: bool = False) -> Released:
         """Take the next piece; `final` says that the text ends with it."""
         if self._swallow:
             return Released("")
-        seen = [(finding, Action.INSPECT) for w in self._watchers for finding in w.feed(text, final=final).findings]
+        seen = [
+            (finding, Action.INSPECT)
+            for w in self._watchers
+            for finding in w.feed(text, final=final).findings
+        ]
         self._held += text
         settled = self._settle(text, final=final)
         out: list[str] = []
@@ -97,13 +104,13 @@ class Tail:
         out.append(piece)
 
     def _over(self, out: list[str], seen: list[tuple[Finding, Action]]) -> Released:
-        """A match without a longest form has grown over the cap: block, or let the rest of the text go unseen."""
+        """Block, or let the rest of the text go unseen: a match without a longest form has grown over the cap."""
+        cut = Finding(LIMIT, self._offset, self._offset + len(self._held), LIMIT)
         if self._side.at_limit is Action.BLOCK:
-            return Released("", tuple(seen), block="limit", state=State.LIMIT)
-        mask = self._side.mask.format(rule="limit")
-        out.append(self._quotes.mask(mask) if self._quotes else mask)
+            return Released("", (*seen, (cut, Action.BLOCK)), block=LIMIT, state=State.LIMIT)
+        self._mask(cut, out)
         self._swallow, self._held = True, ""
-        return Released("".join(out), tuple(seen), state=State.LIMIT)
+        return Released("".join(out), (*seen, (cut, Action.REDACT)), state=State.LIMIT)
 
 
 @dataclass(slots=True)

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from services.openai.texts import Json, Kind, Path, Text
 from services.safety.holdback import Released, Tail
 from services.safety.policy import Side, worst
-from services.safety.verdict import Action, Located, State, Verdict
+from services.safety.verdict import Action, Finding, Located, State, Verdict
 
 _JSON_FIELDS = frozenset({"arguments", "partial_json", "delta"})
 UNSCANNABLE = "unscannable"
 """The category of a block because of something that no check can read."""
+UNDECODABLE = "undecodable"
+"""The category of a block because what claims to be JSON is not."""
+UNJUDGED = "unjudged"
+"""The category of a block because a judge failed, was late or gave up."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Tally:
     """Why → bytes, or items of what has no bytes."""
     block: str = ""
     state: State = State.JUDGED
+    reported: list[str] = field(default_factory=list)
+    """Providers that were asked, with the state of their answer."""
 
     def add(self, text: Text, released: Released) -> None:
         """Take the outcome of one piece of a text."""
@@ -66,6 +72,16 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
     return edits
 
 
+def mask_spans(text: str, findings: Iterable[Finding], side: Side) -> str:
+    """Return `text` with the findings' spans masked; overlapping ones become one mask, named after the first."""
+    out, cursor, masked = [], 0, 0
+    for finding in sorted(findings, key=lambda finding: (finding.start, -finding.end)):
+        if finding.start >= masked:
+            out += [text[cursor : finding.start], side.mask.format(rule=finding.rule)]
+        cursor = masked = max(masked, finding.end)
+    return "".join(out) + text[cursor:]
+
+
 def skip(text: Text, side: Side, tally: Tally) -> None:
     """Note an unscannable text, which blocks where the policy says so. Logprobs repeat what is scanned elsewhere."""
     tally.skip(text.kind.value, text.size)
@@ -90,9 +106,13 @@ def size(text: str) -> int:
 
 
 def _at(document: Json, path: Path) -> Json:
+    value: Json = document
     for step in path:
-        if isinstance(document, dict) and isinstance(step, str):
-            document = document[step]
-        elif isinstance(document, list) and isinstance(step, int):
-            document = document[step]
-    return document
+        match value, step:
+            case dict(), str():
+                value = value[step]
+            case list(), int():
+                value = value[step]
+            case _:
+                raise LookupError(f"not in the document: {path}")
+    return value

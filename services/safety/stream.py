@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from services.openai import sse
 from services.openai.deltas import DONE, Reading, read
 from services.openai.edits import replace_values
 from services.openai.synth import Trail
 from services.openai.texts import Json, Path, Text, Undecodable, decode
 from services.safety.holdback import Tail
-from services.safety.judge import Tally, is_json, judge, size, skip, without_logprobs
+from services.safety.judge import UNDECODABLE, Tally, is_json, judge, size, skip, without_logprobs
 from services.safety.policy import Side
-
-UNDECODABLE = "undecodable"
-"""The category of a block because an answer cannot be read."""
 
 
 class StreamFilter:
@@ -27,22 +26,23 @@ class StreamFilter:
         self._through = False
         self.ended = False
         self.most_held = 0
-        """The most characters that one text ever had to wait."""
+        """The most bytes of one text that ever had to wait."""
 
     def feed(self, data: bytes, *, end: bool = False) -> bytes:
         """Return what leaves in place of `data`; `end` says that the answer ends with it."""
-        if self.ended:
-            return b""
-        out = [data if self._through else b""]
-        for event in [] if self._through else self._framer.feed(data):
-            out.append(self._too_long(event) if isinstance(event, sse.TooLong) else self._event(event))
-            if self.ended:
-                return b"".join(out)
-        if end and (rest := self._framer.flush()):
-            out.append(self._event(rest))
+        return b"".join(self._feed(data, end=end))
+
+    def _feed(self, data: bytes, *, end: bool) -> Iterator[bytes]:
+        if self._through:
+            yield data
+            return
+        for event in () if self.ended else self._framer.feed(data):
+            if not self.ended:
+                yield self._too_long(event) if isinstance(event, sse.TooLong) else self._event(event)
+        if end and not self.ended and (rest := self._framer.flush()):
+            yield self._event(rest)
         if end and not self.ended:
-            out.append(self._close_all())
-        return b"".join(out)
+            yield self._close_all()
 
     def _event(self, event: sse.Event) -> bytes:
         if event.data is None:

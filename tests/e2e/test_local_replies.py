@@ -75,7 +75,7 @@ def heard(running: Lab, name: str) -> list[list[str]]:
     return [
         [
             kind
-            for raw in stream
+            for raw in stream.messages
             for kind in kinds
             if getattr(api.ProcessingRequest.parse(raw), kind) is not None
         ]

@@ -18,8 +18,6 @@ from services.epp.scheduling.saturation import Utilization
 from services.epp.state import Alone
 from services.openai.digest import Digest, hash_prompt
 
-API = "llm-d.ai/v1alpha1"
-
 
 class Clock:
     """Stands still until it is moved."""
@@ -33,7 +31,9 @@ class Clock:
 
 def text(length: int, seed: int) -> bytes:
     """Words that differ between seeds."""
-    return " ".join(f"w{(seed * 7919 + i * 104729) % 99991}" for i in range(length // 3 + 1))[:length].encode()
+    return " ".join(f"w{(seed * 7919 + i * 104729) % 99991}" for i in range(length // 3 + 1))[
+        :length
+    ].encode()
 
 
 def digest(*parts: bytes, model: str = "base", max_tokens: int = 0) -> Digest:
@@ -47,7 +47,7 @@ def address(number: int) -> str:
 
 
 def pool_of(count: int, clock: Clock, *, name: str = "llama", limits: PoolLimits | None = None) -> Pool:
-    """A pool of `count` idle servers that have been scraped once."""
+    """Make a pool of `count` idle servers that have been scraped once."""
     pool = Pool(name, clock=clock, limits=limits)
     pool.set_members(Endpoint(address(number)) for number in range(count))
     for number in range(count):
@@ -76,7 +76,7 @@ def director_of(
 
 
 def default_profile() -> Profile:
-    return make_profile(EndpointPickerConfig(api_version=API, kind="EndpointPickerConfig"))
+    return make_profile(EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig"))
 
 
 def closed_loop(

@@ -6,13 +6,24 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
+from typing import TypedDict
 
 import envoy_data_plane.envoy.service.ext_proc.v3 as api
 
 from tests.e2e.harness.lab import Lab, lab
+from tests.e2e.harness.wait import until
 from tests.frames.scenarios import SCENARIOS, plan
 
 FOLDER = Path(__file__).parent
+
+
+class Recording(TypedDict):
+    """What a file holds."""
+
+    what: str
+    messages: list[dict[str, str]]
+
+
 KINDS = ("headers", "body", "trailers")
 
 
@@ -23,13 +34,18 @@ def kind(raw: bytes) -> str:
     return next(name for name in names if getattr(message, name) is not None)
 
 
-async def record(running: Lab, name: str) -> dict[str, object]:
+async def record(running: Lab, name: str) -> Recording:
     """Play the scenario `name` and return what its file holds."""
     scenario = SCENARIOS[name]
     async with asyncio.timeout(20):
         await scenario.send(running.envoy.ports[name], scenario.ask)
-    (stream,) = running.scripted.of(f"{name}.{len(scenario.scripts)}")
-    messages = [{"kind": kind(raw), "hex": raw.hex()} for raw in stream]
+    *_, stream = running.scripted.of(f"{name}.{len(scenario.scripts)}")
+
+    async def over() -> bool:
+        return stream.over
+
+    await until(over, f"the stream of {name} is over")
+    messages = [{"kind": kind(raw), "hex": raw.hex()} for raw in stream.messages]
     return {"what": scenario.what, "messages": messages}
 
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import grpc
 from betterproto2 import Message
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.data.accesslog.v3 import HttpAccessLogEntry
 from envoy_data_plane.envoy.service.accesslog import v3 as als
 from envoy_data_plane.envoy.service.discovery import v3 as discovery
 from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 from envoy_data_plane.google.protobuf import Any, Struct
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-Context = grpc.aio.ServicerContext
-Stream = Callable[[object, Context], Awaitable[None]]
+Context = grpc.aio.ServicerContext[Message, Message]
 
 
 @dataclass
@@ -32,7 +32,14 @@ class Seen:
     contexts: list[dict[str, str]] = field(default_factory=list)
     attributes: list[dict[str, object]] = field(default_factory=list)
     responses: int = 0
-    logs: list[dict[str, object]] = field(default_factory=list)
+    logs: list[HttpAccessLogEntry] = field(default_factory=list)
+    logged: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def forget(self) -> None:
+        for notes in (self.requests, self.contexts, self.attributes, self.logs):
+            notes.clear()
+        self.responses = 0
+        self.logged.clear()
 
 
 def headers_of(message: ext_proc.HttpHeaders) -> dict[str, str]:
@@ -53,7 +60,7 @@ def set_headers(values: dict[str, str]) -> ext_proc.HeaderMutation:
 
 
 def passing(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse:
-    """The reply that changes nothing."""
+    """Return the reply that changes nothing."""
     if message.request_headers:
         return ext_proc.ProcessingResponse(request_headers=ext_proc.HeadersResponse())
     if message.request_body:
@@ -81,12 +88,12 @@ def routed(model: str, digest: str) -> ext_proc.ProcessingResponse:
     )
 
 
-def picked(endpoints: str) -> ext_proc.ProcessingResponse:
-    """The EPP's reply: an ordered list of endpoints and a decision id."""
+def picked(endpoints: str, decision: str) -> ext_proc.ProcessingResponse:
+    """Return the EPP's reply: an ordered list of endpoints and a decision id."""
     return ext_proc.ProcessingResponse(
         request_headers=ext_proc.HeadersResponse(),
         dynamic_metadata=Struct.from_dict(
-            {"envoy.lb": {"x-gateway-destination-endpoint": endpoints}, "gw.epp": {"decision": "d-1"}}
+            {"envoy.lb": {"x-gateway-destination-endpoint": endpoints}, "gw.epp": {"decision": decision}}
         ),
     )
 
@@ -97,7 +104,9 @@ Reply = Callable[[ext_proc.ProcessingRequest], ext_proc.ProcessingResponse]
 def processor(seen: Seen, reply: Reply) -> grpc.GenericRpcHandler:
     """One ext_proc service that notes what it is told and answers by `reply`."""
 
-    async def process(messages: AsyncIterator[ext_proc.ProcessingRequest], context: Context) -> AsyncIterator[Message]:
+    async def process(
+        messages: AsyncIterator[ext_proc.ProcessingRequest], context: Context
+    ) -> AsyncIterator[Message]:
         seen.contexts.append({key: str(value) for key, value in context.invocation_metadata() or ()})
         async for message in messages:
             if message.request_headers:
@@ -115,7 +124,9 @@ def processor(seen: Seen, reply: Reply) -> grpc.GenericRpcHandler:
 def membership(pools: dict[str, list[int]]) -> grpc.GenericRpcHandler:
     """EDS for loopback servers: cluster name to ports."""
 
-    async def stream(messages: AsyncIterator[discovery.DiscoveryRequest], _: Context) -> AsyncIterator[Message]:
+    async def stream(
+        messages: AsyncIterator[discovery.DiscoveryRequest], _: Context
+    ) -> AsyncIterator[Message]:
         async for message in messages:
             if message.response_nonce:
                 continue
@@ -139,7 +150,8 @@ def access_log(seen: Seen) -> grpc.GenericRpcHandler:
     async def stream(messages: AsyncIterator[als.StreamAccessLogsMessage], _: Context) -> Message:
         async for message in messages:
             if message.http_logs:
-                seen.logs.extend(entry.to_dict() for entry in message.http_logs.log_entry)
+                seen.logs.extend(message.http_logs.log_entry)
+                seen.logged.set()
         return als.StreamAccessLogsResponse()
 
     handler = grpc.stream_unary_rpc_method_handler(
@@ -152,7 +164,9 @@ def access_log(seen: Seen) -> grpc.GenericRpcHandler:
 
 @contextlib.asynccontextmanager
 async def serving(port: int, *handlers: grpc.GenericRpcHandler) -> AsyncIterator[None]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)])
+    server = grpc.aio.server(
+        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20)]
+    )
     server.add_generic_rpc_handlers(handlers)
     checks = health.aio.HealthServicer()
     for name in ("", "envoy.service.ext_proc.v3.ExternalProcessor"):
@@ -168,7 +182,7 @@ async def serving(port: int, *handlers: grpc.GenericRpcHandler) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def model_server(port: int) -> AsyncIterator[list[bytes]]:
-    """An HTTP/1.1 server that answers every request with its own port, and notes the requests' heads."""
+    """Answer every HTTP/1.1 request with the own port, and note the requests' heads."""
     heads: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,7 +191,12 @@ async def model_server(port: int) -> AsyncIterator[list[bytes]]:
                 head = await reader.readuntil(b"\r\n\r\n")
                 heads.append(head)
                 length = next(
-                    (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+                    (
+                        int(line[15:])
+                        for line in head.lower().split(b"\r\n")
+                        if line.startswith(b"content-length:")
+                    ),
+                    0,
                 )
                 await reader.readexactly(length)
                 answer = str(port).encode()
@@ -206,8 +225,10 @@ def _assignment(name: str, ports: list[int]) -> endpoint.ClusterLoadAssignment:
     )
 
 
-def _handler(service: str, method: str, behaviour: object, parse: object) -> grpc.GenericRpcHandler:
-    handler = grpc.stream_stream_rpc_method_handler(
+def _handler(
+    service: str, method: str, behaviour: Callable[..., object], parse: Callable[[bytes], Message]
+) -> grpc.GenericRpcHandler:
+    handler: grpc.RpcMethodHandler[Message, Message] = grpc.stream_stream_rpc_method_handler(
         behaviour, request_deserializer=parse, response_serializer=bytes
     )
     return grpc.method_handlers_generic_handler(service, {method: handler})

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from services.openai.dialects import SHAPES, Dialect, ErrorForm, dialect_of, error_form, is_versioned, model_id
+from services.openai.dialects import (
+    SHAPES,
+    Dialect,
+    ErrorForm,
+    dialect_of,
+    error_form,
+    is_versioned,
+    model_id,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +27,8 @@ from services.openai.dialects import SHAPES, Dialect, ErrorForm, dialect_of, err
         ("/rerank", Dialect.RERANK),
         ("/v1/score", Dialect.SCORE),
         ("/score", Dialect.SCORE),
+        ("/pooling", Dialect.POOLING),
+        ("/classify", Dialect.POOLING),
         ("/tokenize", Dialect.TOKENIZE),
         ("/detokenize", Dialect.DETOKENIZE),
         ("/v1/images/generations", Dialect.IMAGES),
@@ -97,7 +107,9 @@ def test_every_dialect_has_a_shape_and_errors_in_its_own_form():
     assert anthropic == {Dialect.MESSAGES, Dialect.COUNT_TOKENS}
 
 
-@pytest.mark.parametrize(("path", "expected"), [("/v1/x", True), ("/openai/v1/x", True), ("/x", False), ("/vx/y", False)])
+@pytest.mark.parametrize(
+    ("path", "expected"), [("/v1/x", True), ("/openai/v1/x", True), ("/x", False), ("/vx/y", False)]
+)
 def test_model_apis_live_under_a_version(path, expected):
     """Other paths may belong to other routes."""
     assert is_versioned(path) is expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -11,11 +12,11 @@ from services.openai.errors import PeekError, Reason
 from services.openai.peek import SEPARATOR, peek, rewrite
 
 
-def body_of(**fields):
+def body_of(**fields: object) -> bytes:
     return json.dumps({"model": "m", **fields}).encode()
 
 
-def prompt_of(body, dialect=Dialect.CHAT):
+def prompt_of(body: bytes, dialect: Dialect = Dialect.CHAT) -> bytes:
     return b"".join(peek(body, dialect).prompt)
 
 
@@ -26,7 +27,13 @@ def test_the_facts_of_a_request_are_read():
     """Model, stream flag, limit, salt and user come out of one pass."""
     body = body_of(stream=True, max_tokens=7, cache_salt="s\n", user="u", messages=[1])
     seen = peek(body, Dialect.CHAT)
-    assert (seen.model, seen.stream, seen.max_tokens, seen.cache_salt, seen.user) == ("m", True, 7, "s\n", "u")
+    assert (seen.model, seen.stream, seen.max_tokens, seen.cache_salt, seen.user) == (
+        "m",
+        True,
+        7,
+        "s\n",
+        "u",
+    )
     assert body[slice(*seen.span)] == b'"m"'
     assert not seen.form
 
@@ -58,7 +65,16 @@ def test_the_limit_is_read_under_every_name(fields, limit):
 
 @pytest.mark.parametrize(
     ("value", "stream"),
-    [(True, True), (False, False), (None, False), ("true", True), (1, True), (0, False), ("x" * 99, False), ([], False)],
+    [
+        (True, True),
+        (False, False),
+        (None, False),
+        ("true", True),
+        (1, True),
+        (0, False),
+        ("x" * 99, False),
+        ([], False),
+    ],
 )
 def test_the_stream_flag_is_read_as_leniently_as_servers_do(value, stream):
     """A strange type is not the gateway's to refuse."""
@@ -156,10 +172,16 @@ def test_the_prompt_is_its_fields_in_template_order(dialect, fields, prompt):
 def test_a_growing_conversation_is_a_prefix_of_its_next_turn(messages, indent, ascii_only):
     """In every style of writing, so that all its hashes stay."""
     turns = [
-        prompt_of(json.dumps({"model": "m", "messages": messages[:n], "tools": [{}]}, indent=indent, ensure_ascii=ascii_only).encode())
+        prompt_of(
+            json.dumps(
+                {"model": "m", "messages": messages[:n], "tools": [{}]},
+                indent=indent,
+                ensure_ascii=ascii_only,
+            ).encode()
+        )
         for n in range(1, len(messages) + 1)
     ]
-    assert all(later.startswith(earlier) for earlier, later in zip(turns, turns[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(turns))
     assert all(turn.startswith(b"{}" + SEPARATOR) for turn in turns)
 
 
@@ -176,7 +198,10 @@ def test_the_prompt_is_not_copied():
     assert part.obj is CHAT
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), st.text(st.characters(exclude_categories=["Cs"])))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
 def test_a_rewrite_changes_the_model_and_nothing_else(old, new):
     """The standard library reads the new model and everything else as before."""
     body = json.dumps({"a": 1.0, "model": old, "messages": [{"model": old}], "z": 10**30}).encode()

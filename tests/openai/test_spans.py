@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,16 +17,18 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 OBJECTS = st.dictionaries(TEXT | st.sampled_from(["model", "messages"]), VALUES, max_size=6)
-STYLES = st.sampled_from([
-    {},
-    {"ensure_ascii": False},
-    {"indent": 2},
-    {"separators": (",", ":")},
-    {"indent": "\t", "separators": (" ,\r\n", " : ")},
-])
+STYLES = st.sampled_from(
+    [
+        {},
+        {"ensure_ascii": False},
+        {"indent": 2},
+        {"separators": (",", ":")},
+        {"indent": "\t", "separators": (" ,\r\n", " : ")},
+    ]
+)
 
 
-def written(value, style, space=""):
+def written(value: object, style: dict[str, Any], space: str = "") -> bytes:
     return (space + json.dumps(value, **style) + space).encode()
 
 
@@ -82,9 +85,17 @@ def test_only_the_top_level_field_is_the_model(body, model):
         (b" \r\n", Reason.EMPTY_BODY, "body is empty, expected a JSON object"),
         (b"{", Reason.INVALID_JSON, "body is not valid JSON: it ends too early, at byte 1"),
         (b'{"model":"m', Reason.INVALID_JSON, "body is not valid JSON: it ends too early, at byte 11"),
-        (b'{"model":"m"} x', Reason.INVALID_JSON, "body is not valid JSON: trailing characters at byte 14"),
-        (b'{"model":"m","a":NaN}', Reason.INVALID_JSON, "body is not valid JSON: invalid character at byte 17"),
-        (b'{"model":"m","a":[-Infinity]}', Reason.INVALID_JSON, "body is not valid JSON: invalid number at byte 19"),
+        (b'{"model":"m"} x', Reason.INVALID_JSON, "body is not valid JSON: trailing characters at byte 15"),
+        (
+            b'{"model":"m","a":NaN}',
+            Reason.INVALID_JSON,
+            "body is not valid JSON: invalid character at byte 17",
+        ),
+        (
+            b'{"model":"m","a":[-Infinity]}',
+            Reason.INVALID_JSON,
+            "body is not valid JSON: invalid character at byte 19",
+        ),
         (b'{"a":[01]}', Reason.INVALID_JSON, "body is not valid JSON: invalid number at byte 7"),
         (b'{"a":1,}', Reason.INVALID_JSON, "body is not valid JSON: trailing comma in object at byte 7"),
         (b'{"a":"\n"}', Reason.INVALID_JSON, "body is not valid JSON: invalid character at byte 6"),
@@ -96,9 +107,17 @@ def test_only_the_top_level_field_is_the_model(body, model):
         (b'{"a":' + b"[" * 100_000, Reason.TOO_DEEP, "body is nested too deeply"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, Reason.TOO_DEEP, "body is nested too deeply"),
         (b'{"model":"\xff"}', Reason.NOT_UTF8, "body is not UTF-8: invalid start byte at byte 10"),
-        (b'{"model":"m","a":["\xc0\x80"]}', Reason.NOT_UTF8, "body is not UTF-8: invalid start byte at byte 19"),
+        (
+            b'{"model":"m","a":["\xc0\x80"]}',
+            Reason.NOT_UTF8,
+            "body is not UTF-8: invalid start byte at byte 19",
+        ),
         (b'{"\xed\xa0\x80":1}', Reason.NOT_UTF8, "body is not UTF-8: invalid continuation byte at byte 2"),
-        ('{"model":"m"}'.encode("utf-16"), Reason.NOT_UTF8, "body is not UTF-8: invalid start byte at byte 0"),
+        (
+            '{"model":"m"}'.encode("utf-16"),
+            Reason.NOT_UTF8,
+            "body is not UTF-8: invalid start byte at byte 0",
+        ),
     ],
 )
 def test_what_is_not_one_json_object_is_refused_with_the_place(body, reason, message):
@@ -110,7 +129,9 @@ def test_what_is_not_one_json_object_is_refused_with_the_place(body, reason, mes
 
 def test_every_truncation_of_a_body_is_refused():
     """No prefix of an object is an object."""
-    body = '{"model":"mé\\u00e9","messages":[{"role":"user","content":"a\\n\\"b"}],"n":-1.5e3,"t":true}'.encode()
+    body = (
+        '{"model":"mé\\u00e9","messages":[{"role":"user","content":"a\\n\\"b"}],"n":-1.5e3,"t":true}'.encode()
+    )
     top_level(body)
     for cut in range(len(body)):
         with pytest.raises(PeekError):
@@ -128,7 +149,11 @@ def test_the_number_of_fields_is_bounded():
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"model":"a","model":"b"}', b'{"model":"a","mod\\u0065l":"b"}', b'{"\\u006dodel":1,"x":2,"\\u006Dodel":3}'],
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","mod\\u0065l":"b"}',
+        b'{"\\u006dodel":1,"x":2,"\\u006Dodel":3}',
+    ],
 )
 def test_a_repeated_model_is_refused_however_it_is_spelled(body):
     """Two readers might choose differently."""

@@ -1,40 +1,122 @@
-"""Is a configuration file right? By its name, else by its keys; and do the files fit each other?"""
+"""Whether a configuration file is right, and whether several fit each other."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from time import monotonic
 
-import msgspec
-import yaml
-
+from services.extproc.config import ConfigError, load
 from tools.gateway.routes import Routes
 
-ROUTES = "routes"
+_TELLING_KEYS = {"routes": "routes", "apiVersion": "epp", "policies": "safety", "models": "bbr"}
+"""A top-level key that only one kind has, in the order in which it is looked for."""
 
 
-class ConfigError(ValueError):
-    """A file that cannot be used. The message names file and place, and says what was expected."""
+def check_file(path: Path) -> object:
+    """Return the configuration in `path`, of whatever kind it is. Raises `ConfigError` when it is wrong."""
+    return _READERS[kind_of(path)](path)
+
+
+def kind_of(path: Path) -> str:
+    """Return bbr, safety, epp or routes, by the file's name or else by its keys."""
+    if path.stem in _READERS:
+        return path.stem
+    keys = load(path, dict[str, object])
+    for key, kind in _TELLING_KEYS.items():
+        if key in keys:
+            return kind
+    known = ", ".join(f"{kind}.yaml" for kind in _READERS)
+    raise ConfigError(f"{path}: neither the name nor the keys tell what it is; expected one of {known}")
+
+
+def check_directory(config_dir: Path) -> Routes:
+    """Check all four files of `config_dir` and how they fit. Raises `ConfigError` with the first problem."""
+    problems = check_together([config_dir / f"{kind}.yaml" for kind in _READERS])
+    if problems:
+        raise ConfigError(problems[0])
+    return read_routes(config_dir / "routes.yaml")
+
+
+def check_together(paths: Collection[Path]) -> list[str]:
+    """Return what is wrong with each file or, when each is right by itself, between them."""
+    problems, read = [], {}
+    for path in paths:
+        try:
+            read[kind_of(path)] = (path, check_file(path))
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems or list(_contradictions(read))
 
 
 def read_routes(path: Path) -> Routes:
     """Return the routes of `path`. Raises `ConfigError`."""
+    return load(path, Routes)
+
+
+def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
+    """Yield what one file says and another does not know; only of the kinds that were given."""
+    if "routes" not in read:
+        return
+    path, routes = read["routes"]
+    assert isinstance(routes, Routes)  # noqa: S101 - for the type checker
+    if "epp" in read:
+        known = _names(read["epp"][1], "pools")
+        for pool in routes.pools:
+            if pool not in known:
+                yield f"{path}: the pool {pool!r} is not in {read['epp'][0]}; it has {', '.join(known)}"
+    if "bbr" in read:
+        known = _names(read["bbr"][1], "models")
+        for route in routes.routes:
+            if route.base_model is not None and route.base_model not in known:
+                yield f"{path}: no base model {route.base_model!r} in {read['bbr'][0]}; it has {', '.join(known)}"
+
+
+def _names(config: object, field: str) -> list[str]:
+    """Return the names of the entries of a list that a configuration of another package holds."""
+    return [entry.name for entry in getattr(config, field)]
+
+
+def _read_bbr(path: Path) -> object:
+    from services.bbr.config import Config  # noqa: PLC0415 - `--help` should not load the services
+
+    return load(path, Config)
+
+
+def _read_safety(path: Path) -> object:
+    from services.safety.assemble import assemble  # noqa: PLC0415 - as above
+    from services.safety.checks.registry import check_types  # noqa: PLC0415
+    from services.safety.config import SafetyConfig  # noqa: PLC0415
+    from services.safety.providers.registry import provider_types  # noqa: PLC0415
+
+    config = load(path, SafetyConfig)
+    _build(path, lambda: assemble(config, check_types(), provider_types()))
+    return config
+
+
+def _read_epp(path: Path) -> object:
+    from services.epp import assemble  # noqa: PLC0415 - as above
+    from services.epp.config import EndpointPickerConfig  # noqa: PLC0415
+
+    config = load(path, EndpointPickerConfig)
+    _build(path, lambda: assemble.make_profile(config))
+    _build(path, lambda: assemble.make_detector(config))
+    _build(path, lambda: assemble.make_objectives(config))
+    _build(path, lambda: assemble.make_pools(config, monotonic))
+    return config
+
+
+def _build(path: Path, make: Callable[[], object]) -> None:
+    """Build what a well-formed file describes: some of what it asks for may not exist."""
     try:
-        return msgspec.convert(read_mapping(path), Routes)
-    except msgspec.ValidationError as error:
+        make()
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def read_mapping(path: Path) -> Mapping[str, object]:
-    """Return the YAML mapping of `path`. Raises `ConfigError`."""
-    try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: expected a mapping at the top")
-    return found
+_READERS: Mapping[str, Callable[[Path], object]] = {
+    "bbr": _read_bbr,
+    "safety": _read_safety,
+    "epp": _read_epp,
+    "routes": read_routes,
+}

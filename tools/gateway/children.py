@@ -44,7 +44,8 @@ class Children:
                 stderr=asyncio.subprocess.STDOUT,
                 # Of their own, so that Ctrl-C in a terminal reaches us alone and the order of stopping is ours.
                 process_group=0,
-                preexec_fn=self._die_with_parent,  # noqa: PLW1509 - one prctl, and the library is loaded already
+                # Safe beside threads: one prctl, from a library that is loaded already.
+                preexec_fn=self._die_with_parent,
             )
         self._running[command.name] = process
         if process.stdout is not None:

@@ -21,6 +21,7 @@ class Console:
         self._status: rich.status.Status | None = None
 
     def say(self, text: str) -> None:
+        """Print a line, ending a spinner."""
         self._end_status()
         self._to.print(text, markup=False, soft_wrap=True)
 
@@ -32,6 +33,7 @@ class Console:
             self._status.start()
 
     def done(self, what: str) -> None:
+        """Say that `what` is there, and after how many seconds."""
         self.say(f"{self._clock() - self._start:5.1f} s  {what}")
 
     def _end_status(self) -> None:

@@ -33,6 +33,7 @@ class Options:
 
     @property
     def ports(self) -> Ports:
+        """The ports that these options mean."""
         return Ports.at(self.port, self.port_offset)
 
 
@@ -63,6 +64,7 @@ class Plan:
 
     @property
     def run_ports(self) -> list[tuple[str, int]]:
+        """Name and number of every port that must be free."""
         return list(self.ports.named(servers=len(self.servers), redis=self.redis_command is not None))
 
 
@@ -96,7 +98,9 @@ def parse_endpoints(values: tuple[str, ...], pools: tuple[str, ...]) -> dict[str
     for value in values:
         pool, _, url = value.partition("=")
         if pool not in pools:
-            raise PlanError(f"--endpoint {value}: no route names the pool {pool!r}; there are {', '.join(pools)}")
+            raise PlanError(
+                f"--endpoint {value}: no route names the pool {pool!r}; there are {', '.join(pools)}"
+            )
         found[pool] = (*found.get(pool, ()), _checked_url(value, url))
     return found
 
@@ -141,12 +145,17 @@ def _redis(binaries: Binaries, port: int, run_dir: Path) -> Command:
     return Command("redis", (str(binaries.redis), "--bind", LOOPBACK, "--port", str(port), *keep_nothing))
 
 
-def _service(
-    name: str, options: Options, endpoints: dict[str, tuple[str, ...]], redis_url: str
-) -> Command:
+def _service(name: str, options: Options, endpoints: dict[str, tuple[str, ...]], redis_url: str) -> Command:
     ports: ServicePorts = getattr(options.ports, name)
     arguments = [
-        *("--config", str(options.config_dir / f"{name}.yaml"), "--host", LOOPBACK, "--port", str(ports.grpc)),
+        *(
+            "--config",
+            str(options.config_dir / f"{name}.yaml"),
+            "--host",
+            LOOPBACK,
+            "--port",
+            str(ports.grpc),
+        ),
         *("--health-port", str(ports.health), "--metrics-port", str(ports.metrics)),
         *("--log-level", options.log_level),
     ]

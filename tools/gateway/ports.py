@@ -53,6 +53,7 @@ class Ports:
         )
 
     def server(self, index: int) -> int:
+        """Return the port of mock server `index`, counted from 0."""
         return self.first_server + index
 
     def named(self, *, servers: int, redis: bool) -> Iterator[tuple[str, int]]:

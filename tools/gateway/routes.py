@@ -27,18 +27,14 @@ Name = Annotated[str, Meta(pattern="^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
 """A pool's name becomes part of a cluster name, a file name and a metric label."""
 
 
-class Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Unknown keys are refused: a typo must not become the default."""
-
-
-class Share(Strict, frozen=True, kw_only=True):
+class Share(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A pool and its part of a route's requests."""
 
     pool: Name
     weight: Positive = 1
 
 
-class Route(Strict, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the requests for one model go. Exactly one of `base_model` and `model` is set."""
 
     base_model: str | None = None
@@ -63,10 +59,11 @@ class Route(Strict, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
+        """The model that is matched; also Envoy's name for the route."""
         return self.model or self.base_model or ""
 
 
-class Path(Strict, frozen=True, kw_only=True):
+class Path(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An API path that is served. Exactly one of `path` and `prefix` is set."""
 
     path: str | None = None
@@ -82,10 +79,11 @@ class Path(Strict, frozen=True, kw_only=True):
 
     @property
     def value(self) -> str:
+        """The path or prefix, whichever it is."""
         return self.path or self.prefix or ""
 
 
-class Edge(Strict, frozen=True, kw_only=True):
+class Edge(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is believed of a client."""
 
     trusted_headers: tuple[str, ...] = ()
@@ -94,12 +92,14 @@ class Edge(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.trusted_headers:
             if not name.startswith(CONTROL_PREFIXES):
-                raise ValueError(f"{name} is no control header; those start with {', '.join(CONTROL_PREFIXES)}")
+                raise ValueError(
+                    f"{name} is no control header; those start with {', '.join(CONTROL_PREFIXES)}"
+                )
             if name.startswith(NEVER_TRUSTED):
                 raise ValueError(f"{name} is set by the services and never taken from a client")
 
 
-class ServiceCall(Strict, frozen=True, kw_only=True):
+class ServiceCall(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How Envoy calls one of the services."""
 
     timeout_seconds: Seconds = 2
@@ -114,7 +114,7 @@ class ServiceCall(Strict, frozen=True, kw_only=True):
             raise ValueError("`max_timeout_seconds` is below `timeout_seconds`")
 
 
-class Services(Strict, frozen=True, kw_only=True):
+class Services(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The three services, in the order in which a request meets them."""
 
     bbr: ServiceCall = ServiceCall(timeout_seconds=2)
@@ -126,7 +126,7 @@ class Services(Strict, frozen=True, kw_only=True):
             raise ValueError("bbr cannot fail open: without the model there is no route to take")
 
 
-class Routes(Strict, frozen=True, kw_only=True):
+class Routes(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The file as a whole."""
 
     default_body_limit: ClassVar[int] = 16 * MIB
@@ -158,4 +158,5 @@ class Routes(Strict, frozen=True, kw_only=True):
 
     @property
     def largest_body(self) -> int:
+        """Bytes of the largest body that any path accepts."""
         return max(self.body_limit, *(self.limit(path) for path in self.paths))

@@ -36,7 +36,9 @@ def claimed(run_dir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = holder(run_dir)
-            raise AlreadyRunning(f"a gateway runs here already, as process {owner}; stop it with --stop") from None
+            raise AlreadyRunning(
+                f"a gateway runs here already, as process {owner}; stop it with --stop"
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -65,6 +67,7 @@ def ready_file(run_dir: Path) -> Path:
 
 
 def log_file(run_dir: Path, name: str) -> Path:
+    """Return the log of the process `name`."""
     return run_dir / f"{name}.log"
 
 

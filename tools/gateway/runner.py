@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from services.extproc.config import ConfigError
 from tools.gateway import binaries, rundir
-from tools.gateway.checks import ConfigError, check_directory
+from tools.gateway.checks import check_directory
 from tools.gateway.children import ChildDied
 from tools.gateway.console import Console
 from tools.gateway.examples import examples
@@ -24,7 +25,7 @@ REFUSALS = (ConfigError, PlanError, PortError, binaries.MissingBinary, rundir.Al
 """What is found before anything starts."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+class Stopped(Exception):
     """A signal asked for the end."""
 
 
@@ -32,7 +33,7 @@ def run(options: Options) -> int:
     """Run until a signal, and return the exit status. Whatever goes wrong is one sentence on stderr."""
     run_dir = rundir.locate(options.ports.gateway)
     try:
-        routes = check_directory(options.config_dir, options.endpoints)
+        routes = check_directory(options.config_dir)
         plan = make_plan(options, routes.pools, binaries.find(), run_dir)
         with rundir.claimed(run_dir):
             require_free(plan.run_ports)

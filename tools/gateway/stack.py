@@ -58,9 +58,7 @@ async def running(plan: Plan, routes: Routes, run_dir: Path, console: Console) -
             await children.stop()
 
 
-async def _start(
-    children: Children, plan: Plan, routes: Routes, run_dir: Path, console: Console
-) -> Ready:
+async def _start(children: Children, plan: Plan, routes: Routes, run_dir: Path, console: Console) -> Ready:
     ports = plan.ports
     if plan.redis_command is not None:
         await children.start(plan.redis_command)
@@ -123,7 +121,9 @@ async def _ready(plan: Plan) -> Ready:
         admin=admin,
         metrics=_metrics(plan),
         models=[model.id for model in models.data],
-        endpoints={pool: [f"http://{host}" for host in members.get(f"pool-{pool}", [])] for pool in plan.pools},
+        endpoints={
+            pool: [f"http://{host}" for host in members.get(f"pool-{pool}", [])] for pool in plan.pools
+        },
         redis=plan.redis_url,
     )
 

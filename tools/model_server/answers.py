@@ -23,18 +23,22 @@ _TAPE_WORDS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The pieces that decode steps produce, and why they end."""
+    """What decode steps produce, and why they end."""
 
-    pieces: Sequence[str]
+    text: str
     finish: str
     """`stop` or `length`."""
     stopped_by: str | None = None
     """The stop string that was found."""
 
     @property
-    def text(self) -> str:
-        """The answer as a whole."""
-        return "".join(self.pieces)
+    def tokens(self) -> int:
+        """How many decode steps it takes."""
+        return tokens.pieces(self.text)
+
+    def piece(self, index: int) -> str:
+        """Return what step `index` produces."""
+        return tokens.piece(self.text, index)
 
 
 class Speaker:
@@ -61,12 +65,12 @@ class Speaker:
             text = self._words(prompt, max_tokens or DEFAULT_MAX_TOKENS, variant)
         hits = [(at, s) for s in stop if s and (at := text.find(s)) >= 0]
         at, stopped_by = min(hits, default=(len(text), None), key=lambda hit: hit[0])
-        pieces = tokens.pieces(text[:at])
-        if max_tokens is not None and len(pieces) > max_tokens:
-            return Answer(pieces[:max_tokens], "length")
+        text = text[:at]
+        if max_tokens is not None and tokens.pieces(text) > max_tokens:
+            return Answer(text[: max_tokens * tokens.BYTES_PER_TOKEN], "length")
         if seeded and stopped_by is None and max_tokens is not None:
-            return Answer(pieces, "length")  # the words would have gone on
-        return Answer(pieces or [""], "stop", stopped_by)
+            return Answer(text, "length")  # the words would have gone on
+        return Answer(text, "stop", stopped_by)
 
     def _words(self, prompt: bytes, count: int, variant: int) -> str:
         start = xxhash.xxh3_64_intdigest(prompt, seed=self._seed + variant) % _TAPE_WORDS

@@ -21,6 +21,8 @@ from tools.model_server.loop import Ticket
 from tools.model_server.wire import Wire
 
 JSON = "application/json"
+MAX_CHOICES = 128
+"""OpenAI's limit of `n`."""
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 
@@ -44,7 +46,7 @@ class Api:
                 if generation.stream:
                     return await self._stream(request, dialect, reply, ticket, steer)
                 self._settle(reply, await ticket.done())
-                await self._pace(ticket, steer, max(len(a.pieces) for a in reply.answers) - 1)
+                await self._pace(ticket, steer, max(a.tokens for a in reply.answers) - 1)
                 return await self._send(request, dialect.whole(reply), steer)
         except (ApiError, DoesNotFit) as error:
             return self.refuse(error, dialect.error)
@@ -69,7 +71,7 @@ class Api:
     ) -> web.StreamResponse:
         """Return the answer that `error` stands for."""
         if isinstance(error, DoesNotFit):
-            error = bad_request(f"The prompt and the answer are longer than the context: {error}.")
+            error = bad_request(f"Longer than the model's maximum context length: {error}.")
         return web.Response(
             body=write(error), status=error.status, headers=self._served_by | {"content-type": JSON}
         )
@@ -94,7 +96,23 @@ class Api:
         self._core.journal.accepted(entry, model)
         return adapter
 
+    def _check_size(self, generation: Generation) -> None:
+        """Refuse what could never run before its answer takes memory."""
+        wanted, limit = generation.max_tokens, self._core.profile.max_model_len
+        if wanted is not None and wanted < 1:
+            raise bad_request(f"max_tokens must be at least 1, got {wanted}.", "max_tokens")
+        if not 1 <= generation.n <= MAX_CHOICES:
+            raise bad_request(f"n must be between 1 and {MAX_CHOICES}, got {generation.n}.", "n")
+        for prompt in generation.prompts:
+            if (used := tokens.count(prompt)) + (wanted or 1) > limit:
+                raise bad_request(
+                    f"This model's maximum context length is {limit} tokens: {used} of the prompt and "
+                    f"{wanted or 1} of the answer are more.",
+                    "messages",
+                )
+
     def _reply(self, dialect: Dialect, generation: Generation) -> Reply:
+        self._check_size(generation)
         answers = [
             self._core.speaker.answer(
                 instruction, prompt, max_tokens=generation.max_tokens, stop=generation.stop, variant=variant
@@ -115,7 +133,7 @@ class Api:
                 f"{reply.id}-{index}",
                 prompts[index // n],
                 answer.text.encode(),
-                len(answer.pieces),
+                answer.tokens,
                 adapter,
                 salt,
             )
@@ -167,7 +185,7 @@ class Api:
                 for _ in range(progress.tokens):
                     if steer.paced:
                         await self._pace(ticket, steer, sent[index])
-                    batch += encoder.piece(index, reply.answers[index].pieces[sent[index]])
+                    batch += encoder.piece(index, reply.answers[index].piece(sent[index]))
                     sent[index] += 1
                     if steer.paced:
                         await wire.send(batch)

@@ -10,7 +10,8 @@ the queue while budget, batch, blocks and adapter slots allow. It lasts
 
 plus the load time of adapters it brings in: reading the weights and computing the prompts overlap, so the longer one
 counts. Several equal decode steps in a row are kept as one record (`repeat`), so that a simulation costs
-little more than the changes of its batches.
+little more than the changes of its batches. Their tokens are reported as they come; blocks change when the record
+ends, so that nothing depends on how often somebody looks.
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ class _Step:
     plan: list[tuple[_Sequence, int]]
     """Who computes how many tokens."""
     repeat: int = 1
+    reported: int = 0
+    """Repeats whose tokens were reported."""
 
     def done_by(self, now: float) -> int:
         """How many of the repeats end by `now`. The tolerance is for sums of floats."""
@@ -137,7 +140,8 @@ class Engine:
     @property
     def next_token(self) -> float:
         """When the step in flight ends; infinity when idle."""
-        return self._step.start + self._step.duration if self._step else math.inf
+        step = self._step
+        return step.start + step.duration * min(step.reported + 1, step.repeat) if step else math.inf
 
     @property
     def next_change(self) -> float:
@@ -167,13 +171,12 @@ class Engine:
     def advance(self, now: float) -> list[Progress]:
         """Complete every step that ends by `now`."""
         progress: list[Progress] = []
-        while (step := self._step) is not None and (done := step.done_by(now)):
+        while (step := self._step) is not None and (done := step.done_by(now)) == step.repeat:
             end = step.start + done * step.duration
-            self._apply(step, done, end, progress)
-            step.repeat -= done
-            step.start = end
-            if not step.repeat:
-                self._begin(end)
+            self._apply(step, end, progress)
+            self._begin(end)
+        if step is not None and done > step.reported:
+            self._report(step, done, progress)
         return progress
 
     def _interrupt(self, now: float) -> None:
@@ -196,7 +199,6 @@ class Engine:
         repeat = 1 if prefill or admitted else self._repeats(plan)
         duration = self._duration(plan, prefill) + loads * self.profile.adapter_load
         self._step = _Step(now, duration, plan, repeat)
-        self.counters.steps += repeat
 
     def _duration(self, plan: list[tuple[_Sequence, int]], prefill: int) -> float:
         profile = self.profile
@@ -278,29 +280,44 @@ class Engine:
         missing = sum(self.kv.missing(s.lease, s.computed + repeat) for s, _ in plan)
         return missing > self.kv.available
 
-    def _apply(self, step: _Step, repeats: int, end: float, progress: list[Progress]) -> None:
+    def _report(self, step: _Step, done: int, progress: list[Progress]) -> None:
+        """Report the tokens of a decode step that is `done` so many times, of more."""
+        tokens, at = done - step.reported, step.start + done * step.duration
+        step.reported = done
+        for sequence, _ in step.plan:
+            if not sequence.gone:
+                self.counters.generation_tokens += tokens
+                cached = sequence.cached_tokens
+                progress.append(
+                    Progress(sequence.request.id, at, tokens, cached, first=False, finished=False)
+                )
+
+    def _apply(self, step: _Step, end: float, progress: list[Progress]) -> None:
+        self.counters.steps += step.repeat
         for sequence, chunk in step.plan:
             if sequence.gone:
                 continue
-            sampled = repeats if chunk == sequence.pending else 0
-            sequence.computed += chunk * repeats
+            samples = chunk == sequence.pending
+            sequence.computed += chunk * step.repeat
             self.kv.reserve(sequence.lease, sequence.computed)
             self.kv.commit(sequence.lease, sequence.request.blocks, sequence.computed)
-            if sampled:
-                progress.append(self._sample(sequence, sampled, end))
+            if samples:
+                self._sample(sequence, step, end, progress)
 
-    def _sample(self, sequence: _Sequence, tokens: int, at: float) -> Progress:
+    def _sample(self, sequence: _Sequence, step: _Step, at: float, progress: list[Progress]) -> None:
         request = sequence.request
         first = not sequence.produced
         if first:
             self.counters.prompt_tokens += request.prompt_tokens
-        tokens = min(tokens, request.output_tokens - sequence.produced)
-        sequence.produced += tokens
+        produced = min(step.repeat, request.output_tokens - sequence.produced)  # 0 for an embedding
+        sequence.produced += produced
+        tokens = produced - step.reported
         self.counters.generation_tokens += tokens
-        finished = sequence.produced >= request.output_tokens
+        finished = sequence.produced == request.output_tokens
         if finished:
             self._leave(sequence)
-        return Progress(request.id, at, tokens, sequence.cached_tokens, first, finished)
+        if tokens or finished:
+            progress.append(Progress(request.id, at, tokens, sequence.cached_tokens, first, finished))
 
     def _preempt(self, sequence: _Sequence) -> None:
         """Back to the head of the queue, to be computed again: vLLM's recompute preemption."""

@@ -41,7 +41,7 @@ class Steering:
 
     | header | meaning |
     |---|---|
-    | `x-mock-chunk-bytes: N` | cut the body every N bytes, each piece its own HTTP chunk and write |
+    | `x-mock-chunk-bytes: N` | cut the body every N bytes, each piece its own HTTP chunk and write; the last may be shorter |
     | `x-mock-ttft-ms: T` | the first token comes T ms after the request, or later if the engine is slower |
     | `x-mock-token-ms: T` | every further token comes T ms after the one before, or later |
     | `x-mock-fault: reset-after=K` | TCP reset after K bytes of the body; `Ke` counts events; 0 is before the head |

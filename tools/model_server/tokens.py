@@ -20,9 +20,14 @@ def count(text: bytes) -> int:
     return -(-len(text) // BYTES_PER_TOKEN)
 
 
-def pieces(text: str) -> list[str]:
-    """Cut an answer into what one decode step produces: four characters, so that no piece splits a character."""
-    return [text[start : start + BYTES_PER_TOKEN] for start in range(0, len(text), BYTES_PER_TOKEN)]
+def pieces(text: str) -> int:
+    """Return how many decode steps produce `text`, at least one. A step's piece is four characters: none is split."""
+    return max(1, -(-len(text) // BYTES_PER_TOKEN))
+
+
+def piece(text: str, index: int) -> str:
+    """Return what decode step `index` of an answer produces."""
+    return text[index * BYTES_PER_TOKEN : (index + 1) * BYTES_PER_TOKEN]
 
 
 def encode(text: bytes) -> list[int]:

@@ -30,6 +30,7 @@ class Wire:
         self._fault = steering.fault
         self._cut = steering.chunk_bytes
         self._left = steering.fault.after if steering.fault else 0
+        self._uncut = bytearray()
         self.response = web.StreamResponse(headers=headers)
         if length is not None and not self._cut:
             self.response.content_length = length
@@ -40,7 +41,7 @@ class Wire:
             await self._prepare()
 
     async def send(self, events: Iterable[bytes]) -> None:
-        """Send `events` in one write, or in cuts; a fault strikes when its amount has been sent."""
+        """Send `events`, as far as they fill cuts; a fault strikes when its amount has been sent."""
         if self._fault is None:
             await self._write(b"".join(events))
             return
@@ -52,7 +53,7 @@ class Wire:
 
     async def finish(self) -> web.StreamResponse:
         """End the body."""
-        await self._prepare()
+        await self._flush()
         await self.response.write_eof()
         return self.response
 
@@ -72,15 +73,25 @@ class Wire:
             if data:
                 await self.response.write(data)
             return
-        for start in range(0, len(data), self._cut):
-            await self.response.write(data[start : start + self._cut])
+        self._uncut += data
+        while len(self._uncut) >= self._cut:
+            await self.response.write(bytes(self._uncut[: self._cut]))
+            del self._uncut[: self._cut]
             await asyncio.sleep(0)  # lets the loop send this piece before the next
+
+    async def _flush(self) -> None:
+        await self._prepare()
+        if self._uncut:
+            await self.response.write(bytes(self._uncut))
+            self._uncut.clear()
 
     async def _prepare(self) -> None:
         if not self.response.prepared:
             await self.response.prepare(self._request)
 
     async def _strike(self, fault: Fault) -> None:
+        if fault.after:
+            await self._flush()
         if fault.kind is Kind.STALL:
             await asyncio.get_running_loop().create_future()  # until the client leaves
         if self._request.transport is not None:

@@ -22,9 +22,12 @@ class Utilization:
 
     def __post_init__(self) -> None:
         if self.queue_depth_threshold < 1 or not 0 < self.kv_cache_util_threshold <= 1:
-            raise ValueError("queueDepthThreshold must be at least 1 and kvCacheUtilThreshold above 0 and at most 1")
+            raise ValueError(
+                "queueDepthThreshold must be at least 1 and kvCacheUtilThreshold above 0 and at most 1"
+            )
 
     def saturation(self, now: float, servers: Sequence[Server]) -> float:
+        """Return the mean."""
         if not servers:
             return 1.0
         oldest = now - self.metrics_staleness_threshold_seconds
@@ -34,4 +37,6 @@ class Utilization:
         metrics = server.metrics
         if not server.ready or metrics.scraped_at < oldest:
             return 1.0
-        return max(metrics.waiting / self.queue_depth_threshold, metrics.kv_usage / self.kv_cache_util_threshold)
+        return max(
+            metrics.waiting / self.queue_depth_threshold, metrics.kv_usage / self.kv_cache_util_threshold
+        )

@@ -18,7 +18,9 @@ class Subset:
 
     def allows(self, server: Server) -> bool:
         """Say whether `server` is in the subset."""
-        return server.address in self.addresses or (bool(self.hosts) and split(server.address)[0] in self.hosts)
+        return server.address in self.addresses or (
+            bool(self.hosts) and split(server.address)[0] in self.hosts
+        )
 
 
 def parse(value: Value) -> Subset | None:

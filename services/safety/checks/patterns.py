@@ -62,7 +62,9 @@ def parse(pattern: str) -> Node:
     parser = _Parser(pattern)
     node = parser.choice()
     if parser.rest:
-        raise PatternError(f"{parser.rest[0]!r} is not expected at position {len(pattern) - len(parser.rest)}")
+        raise PatternError(
+            f"{parser.rest[0]!r} is not expected at position {len(pattern) - len(parser.rest)}"
+        )
     return node
 
 

@@ -9,16 +9,20 @@ import ahocorasick
 import msgspec
 import re2
 
+from services.extproc.config import ConfigError
+from services.extproc.config import load as load_yaml
 from services.safety.checks import patterns
 from services.safety.checks.base import Scan
 from services.safety.checks.validators import VALIDATORS, Match
 from services.safety.verdict import Confidence, Finding
 
 BUILT_IN = Path(__file__).parent.parent / "rules"
-_MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of ten thousand words needs about 20 MB
+_MEMORY = (
+    64 * 1024 * 1024
+)  # bytes re2 may use for one pattern; a blocklist of ten thousand words needs about 20 MB
 
 
-class RuleError(ValueError):
+class RuleError(ConfigError):
     """A rule is not what it must be; the message names it."""
 
 
@@ -52,13 +56,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
-    """Read rules from YAML files; raise `RuleError` that names the file."""
+    """Read rules from YAML files; raise `ConfigError` that names the file."""
     rules: list[Rule] = []
     for path in paths:
-        try:
-            rules += msgspec.yaml.decode(path.read_bytes(), type=list[Rule])
-        except (OSError, msgspec.MsgspecError) as error:
-            raise RuleError(f"{path}: {error}") from error
+        rules += load_yaml(path, list[Rule])
     doubles = {rule.id for rule in rules if sum(other.id == rule.id for other in rules) > 1}
     if doubles:
         raise RuleError(f"defined twice: {', '.join(sorted(doubles))}")
@@ -116,9 +117,13 @@ class _Compiled:
         except (patterns.PatternError, re2.error) as error:
             raise RuleError(f"rule {rule.id!r}: {error}") from error
         if patterns.longest(node) != rule.max_length:
-            raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {patterns.longest(node)}")
+            raise RuleError(
+                f"rule {rule.id!r}: max_length is {rule.max_length}, expected {patterns.longest(node)}"
+            )
         if rule.validator is not None and rule.validator not in VALIDATORS:
-            raise RuleError(f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}")
+            raise RuleError(
+                f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}"
+            )
         self.rule = rule
         self.prefix = _flagged(rule, patterns.prefix(node))
         self.validator = VALIDATORS[rule.validator] if rule.validator else None
@@ -139,7 +144,9 @@ class RuleSet:
     def max_length(self) -> int | None:
         """The longest match of any rule; None if one has no bound."""
         lengths = [rule.max_length for rule in self.rules]
-        return None if None in lengths else max((length for length in lengths if length is not None), default=0)
+        return (
+            None if None in lengths else max((length for length in lengths if length is not None), default=0)
+        )
 
     def scan(self, text: str) -> Sequence[Finding]:
         """Return the findings in a whole text, rule by rule."""
@@ -228,18 +235,38 @@ def encode(text: str) -> bytes:
 
 
 class _Offsets:
-    """Offsets in characters and in the bytes of their UTF-8; the same for ASCII."""
+    """Offsets in characters and in the bytes of their UTF-8.
 
-    __slots__ = ("_data", "_same", "_text")
+    Counts from the last place asked for, so that many matches in one text cost its length once, not each time.
+    """
+
+    __slots__ = ("_byte", "_char", "_data", "_same", "_text")
 
     def __init__(self, text: str, data: bytes) -> None:
         self._text, self._data, self._same = text, data, len(text) == len(data)
+        self._char = self._byte = 0
 
     def byte(self, char: int) -> int:
-        return char if self._same else len(encode(self._text[:char]))
+        """Return where the character stands in the bytes."""
+        if self._same:
+            return char
+        if char >= self._char:
+            self._byte += len(encode(self._text[self._char : char]))
+        else:
+            self._byte -= len(encode(self._text[char : self._char]))
+        self._char = char
+        return self._byte
 
     def char(self, byte: int) -> int:
-        return byte if self._same else len(self._data[:byte].decode("utf-8"))
+        """Return which character begins at the byte."""
+        if self._same:
+            return byte
+        if byte >= self._byte:
+            self._char += len(self._data[self._byte : byte].decode("utf-8"))
+        else:
+            self._char -= len(self._data[byte : self._byte].decode("utf-8"))
+        self._byte = byte
+        return self._char
 
 
 def _flagged(rule: Rule, pattern: str) -> str:

@@ -42,7 +42,9 @@ def iban(match: Match) -> bool:
     length = _IBAN_LENGTHS.get(compact[:2])
     if length is None or len(compact) < length:
         return False
-    number = compact[4:length] + compact[:4]  # what follows may be a word in capitals: the country fixes the length
+    number = (
+        compact[4:length] + compact[:4]
+    )  # what follows may be a word in capitals: the country fixes the length
     return int("".join(str(int(char, 36)) for char in number)) % _IBAN_MODULUS == 1
 
 

@@ -92,9 +92,9 @@ async def _upload1(connection: h11.Connection, writer: asyncio.StreamWriter, ask
         else ("content-length", str(ask.length))
     )
     framing_headers = [framing] if ask.pieces or ask.trailers else []
-    head = h11.Request(
-        method=ask.method, target=ask.path, headers=[("host", "test"), *ask.headers, *framing_headers]
-    )
+    headers = [("host", "test"), *ask.headers, *framing_headers]
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    head = h11.Request(method=ask.method, target=ask.path, headers=raw)
     writer.write(_sent(connection, head))
     for piece in ask.pieces:
         if isinstance(piece, bytes):

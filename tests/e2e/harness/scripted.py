@@ -86,7 +86,7 @@ class Script:
     def mode(self) -> dict[str, str]:
         """The filter's `processing_mode` that this script needs."""
         mode = {}
-        for side, style in (("request", self.request), ("response", self.response)):
+        for side, style in _styles(self):
             mode[f"{side}_header_mode"] = "SKIP" if style is Style.SKIP else "SEND"
             mode[f"{side}_body_mode"] = _BODY.get(style, "FULL_DUPLEX_STREAMED")
             mode[f"{side}_trailer_mode"] = (
@@ -96,16 +96,25 @@ class Script:
 
 
 @dataclass(slots=True)
+class Stream:
+    """What one stream of a filter brought: the raw messages, and whether it is over."""
+
+    filter: str
+    messages: list[bytes] = field(default_factory=list)
+    over: bool = False
+
+
+@dataclass(slots=True)
 class Scripted:
-    """A running server and the raw messages of every stream it saw, by filter name, in order."""
+    """A running server and every stream it saw, in order."""
 
     scripts: Mapping[str, Script]
     port: int = 0
-    streams: list[tuple[str, list[bytes]]] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
 
-    def of(self, name: str) -> list[list[bytes]]:
+    def of(self, name: str) -> list[Stream]:
         """Return the streams of the filter `name`."""
-        return [messages for filter_name, messages in self.streams if filter_name == name]
+        return [stream for stream in self.streams if stream.filter == name]
 
 
 def pick(endpoints: str) -> dict[str, dict[str, str]]:
@@ -135,27 +144,34 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 def _process(scripted: Scripted) -> Callable[[object, Context], Awaitable[None]]:
     async def process(_: object, context: Context) -> None:
-        initial = dict(context.invocation_metadata() or ())
-        name = str(initial["x-filter"])
-        script, messages = scripted.scripts[name], list[bytes]()
-        scripted.streams.append((name, messages))
-        sides = {
-            "request": _Side("request", script, script.request),
-            "response": _Side("response", script, script.response),
-        }
-        while isinstance(raw := await context.read(), bytes):
-            messages.append(raw)
-            if script.fault:
-                await _fail(script.fault, context)
-                return
-            message = api.ProcessingRequest.parse(raw)
-            side = sides["response" if _is_response(message) else "request"]
-            for delay, reply in side.replies(message):
-                if delay:
-                    await asyncio.sleep(delay)  # the server's slowness is what the test is about
-                await context.write(bytes(reply))
+        stream = Stream(str(dict(context.invocation_metadata() or ())["x-filter"]))
+        scripted.streams.append(stream)
+        try:
+            await _play(scripted.scripts[stream.filter], stream.messages, context)
+        finally:
+            stream.over = True
 
     return process
+
+
+async def _play(script: Script, messages: list[bytes], context: Context) -> None:
+    sides = {name: _Side(name, script, style) for name, style in _styles(script)}
+    while isinstance(raw := await context.read(), bytes):
+        messages.append(raw)
+        if script.fault:
+            await _fail(script.fault, context)
+            return
+        message = api.ProcessingRequest.parse(raw)
+        side = sides["response" if _is_response(message) else "request"]
+        for delay, reply in side.replies(message):
+            if delay:
+                await asyncio.sleep(delay)  # the server's slowness is what the test is about
+            if not message.observability_mode:
+                await context.write(bytes(reply))
+
+
+def _styles(script: Script) -> tuple[tuple[str, Style], ...]:
+    return ("request", script.request), ("response", script.response)
 
 
 async def _fail(fault: Fault, context: Context) -> None:

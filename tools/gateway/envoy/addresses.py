@@ -17,6 +17,7 @@ class Address:
 
     @property
     def is_ip(self) -> bool:
+        """Whether the host needs no DNS."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:

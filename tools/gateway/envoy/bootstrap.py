@@ -49,6 +49,7 @@ def build(routes: Routes, addresses: AddressBook) -> bootstrap.Bootstrap:
 
 
 def to_json(config: bootstrap.Bootstrap) -> str:
+    """Return the text that the binary reads."""
     return config.to_json(indent=2)
 
 

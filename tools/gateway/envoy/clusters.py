@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
@@ -25,6 +23,7 @@ HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
 def pool_cluster_name(pool: str) -> str:
+    """Return the cluster's name, which is also the EDS resource that the EPP serves for `pool`."""
     return f"pool-{pool}"
 
 
@@ -48,7 +47,7 @@ def service_cluster(name: str, where: Address) -> cluster.Cluster:
 
 
 def pool_cluster(pool: str, *, fail_open: bool = False) -> cluster.Cluster:
-    """A pool: members by EDS from the EPP, and of these the one that the EPP names for the request.
+    """Return a pool: members by EDS from the EPP, and of these the one that the EPP names for the request.
 
     Metadata is the only source of the name: a header could come from a client. Without a usable name the answer is
     503, or with `fail_open` any member.
@@ -84,11 +83,10 @@ def unrouted_cluster() -> cluster.Cluster:
     )
 
 
-def grpc_service(
-    name: str, *, timeout: timedelta | None = None, retry_policy: core.RetryPolicy | None = None
-) -> core.GrpcService:
+def grpc_service(name: str, *, retry_policy: core.RetryPolicy | None = None) -> core.GrpcService:
+    """Return a call to the service cluster `name`."""
     return core.GrpcService(
-        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=name), timeout=timeout, retry_policy=retry_policy
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=name), retry_policy=retry_policy
     )
 
 

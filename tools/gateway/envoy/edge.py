@@ -36,6 +36,7 @@ REMOVED = (
 
 
 def edge_listener(routes: Routes, addresses: AddressBook) -> listener.Listener:
+    """Return the one port that clients use, for HTTP/1.1 and HTTP/2."""
     connection_manager = listener.Filter(
         name="envoy.filters.network.http_connection_manager",
         typed_config=packed(_connection_manager(routes, addresses)),

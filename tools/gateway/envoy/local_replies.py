@@ -28,20 +28,21 @@ TOO_LARGE = error_body(
 SERVICE_DOWN = error_body("A service of the gateway is not available.", "server_error", "gateway_unavailable")
 SERVER_DOWN = error_body("No model server could answer.", "server_error", "upstream_unavailable")
 
+_NO_ANSWER = (
+    "response.code_details in ['no_healthy_upstream', 'cluster_not_found', 'response_timeout', "
+    "'upstream_max_stream_duration_reached', 'stream_idle_timeout'] "
+    "|| response.code_details.startsWith('upstream_reset_') || response.code_details.startsWith('overload')"
+)
+
 _MAPPERS = (
     ("response.code_details == 'request_payload_too_large'", TOO_LARGE),
     ("response.code_details.startsWith('ext_proc_error')", SERVICE_DOWN),
-    (
-        "response.code_details in ['no_healthy_upstream', 'cluster_not_found', 'response_timeout', "
-        "'upstream_max_stream_duration_reached', 'stream_idle_timeout'] "
-        "|| response.code_details.startsWith('upstream_reset_') "
-        "|| response.code_details.startsWith('overload')",
-        SERVER_DOWN,
-    ),
+    (_NO_ANSWER, SERVER_DOWN),
 )
 
 
 def local_reply_config() -> hcm.LocalReplyConfig:
+    """Return the mappers; what none of them fits leaves as Envoy or a service made it."""
     return hcm.LocalReplyConfig(mappers=[_mapper(when, body) for when, body in _MAPPERS])
 
 

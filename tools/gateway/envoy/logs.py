@@ -6,9 +6,11 @@ from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
 from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
 
 from tools.gateway.envoy.clusters import grpc_service
+from tools.gateway.envoy.filters import EPP_METADATA
 from tools.gateway.envoy.typed import packed, seconds
 
 _FIELDS = {
@@ -35,13 +37,15 @@ _FIELDS = {
 
 
 def access_logs(path: str | None) -> list[accesslog.AccessLog]:
+    """Return the EPP's log, and the text log where `path` names a file."""
     return [_to_epp(), *([_to_file(path)] if path else [])]
 
 
 def _to_epp() -> accesslog.AccessLog:
-    """Log to the EPP in batches: at most 50 ms late, or 16 KiB large."""
+    """Log what the EPP decided, to the EPP, in batches: at most 50 ms late, or 16 KiB large."""
     return accesslog.AccessLog(
         name="envoy.access_loggers.http_grpc",
+        filter=accesslog.AccessLogFilter(metadata_filter=_has_decision()),
         typed_config=packed(
             grpc_log.HttpGrpcAccessLogConfig(
                 common_config=grpc_log.CommonGrpcAccessLogConfig(
@@ -53,6 +57,17 @@ def _to_epp() -> accesslog.AccessLog:
                 )
             )
         ),
+    )
+
+
+def _has_decision() -> accesslog.MetadataFilter:
+    return accesslog.MetadataFilter(
+        matcher=matcher.MetadataMatcher(
+            filter=EPP_METADATA,
+            path=[matcher.MetadataMatcherPathSegment(key="decision")],
+            value=matcher.ValueMatcher(present_match=True),
+        ),
+        match_if_key_not_found=False,
     )
 
 

@@ -95,7 +95,9 @@ def _retries(attempts: int) -> route.RetryPolicy:
     return route.RetryPolicy(
         retry_on="connect-failure,refused-stream,reset-before-request",
         num_retries=attempts - 1,
-        retry_back_off=route.RetryPolicyRetryBackOff(base_interval=seconds(0.005), max_interval=seconds(0.05)),
+        retry_back_off=route.RetryPolicyRetryBackOff(
+            base_interval=seconds(0.005), max_interval=seconds(0.05)
+        ),
     )
 
 

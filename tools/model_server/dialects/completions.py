@@ -49,7 +49,7 @@ def parse(body: bytes) -> Generation:
         instructions=[p.decode(errors="replace") for p in prompts],
         max_tokens=b.max_tokens,
         stop=as_stops(b.stop),
-        n=b.n or 1,
+        n=1 if b.n is None else b.n,
         stream=bool(b.stream),
         include_usage=bool(b.stream_options and b.stream_options.include_usage),
         cache_salt=b.cache_salt or "",

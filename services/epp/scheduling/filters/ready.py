@@ -21,6 +21,7 @@ class Ready:
     """The reference's `metrics-staleness-threshold`."""
 
     def keep(self, situation: Situation, servers: Sequence[Server]) -> Sequence[Server]:
+        """Keep the ready ones, and of those the fresh ones if there are any."""
         ready = [server for server in servers if server.ready]
         oldest = situation.now - self.staleness_threshold_seconds
         return [server for server in ready if server.metrics.scraped_at >= oldest] or ready

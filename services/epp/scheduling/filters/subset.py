@@ -14,5 +14,6 @@ class SubsetHint:
     """Obeys the proxy's subset hint, ports included."""
 
     def keep(self, situation: Situation, servers: Sequence[Server]) -> Sequence[Server]:
+        """Keep the allowed ones."""
         subset = situation.subset
         return servers if subset is None else [server for server in servers if subset.allows(server)]

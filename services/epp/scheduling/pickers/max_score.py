@@ -22,6 +22,7 @@ class MaxScore:
             raise ValueError(f"maxNumOfEndpoints must be at least 1, got {self.max_num_of_endpoints}")
 
     def pick(self, situation: Situation, totals: Sequence[float], rng: random.Random) -> Sequence[int]:  # noqa: ARG002
+        """Pick the highest."""
         draw = rng.random
         keyed = [(total, draw(), position) for position, total in enumerate(totals)]
         return [position for _, _, position in heapq.nlargest(self.max_num_of_endpoints, keyed)]

@@ -14,4 +14,5 @@ class KvCacheUtilization:
     """1 - usage: the reference's `kv-cache-utilization-scorer`."""
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:  # noqa: ARG002 - Scorer
+        """Score by free cache."""
         return [1.0 - server.metrics.kv_usage for server in servers]

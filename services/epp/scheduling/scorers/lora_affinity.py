@@ -17,6 +17,7 @@ class LoraAffinity:
     """
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
+        """Score by what is loaded."""
         model = situation.digest.model
         if model == situation.base_model:
             return [1.0] * len(servers)

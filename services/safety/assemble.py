@@ -1,0 +1,132 @@
+"""From configuration to policies that run. Unknown names are refused with their place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.extproc.config import ConfigError
+from services.safety.checks.base import Check
+from services.safety.checks.registry import CheckFactory
+from services.safety.checks.rules import Rule, RuleSet, blocklist, built_in, load
+from services.safety.config import PluginConfig, SafetyConfig, SideConfig
+from services.safety.policy import Policies, Policy, Provider, Side
+from services.safety.verdict import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A configuration ready to run."""
+
+    policies: Policies
+    rules: tuple[str, ...]
+    """The ids of all rules there are, used or not: a closed set for metric labels."""
+
+
+def assemble(
+    config: SafetyConfig, check_types: Mapping[str, CheckFactory], provider_types: Collection[str]
+) -> Assembled:
+    """Compile `config`; raise `ConfigError` that says what is wrong where."""
+    rules = _rules(config)
+    _names("models", config.models.values(), config.policies)
+    _names("default", [config.default], config.policies)
+    for name, plugin in config.providers.items():
+        _names(f"providers.{name}.type", [plugin.type], provider_types)
+    checks = {name: _check(name, plugin, check_types) for name, plugin in config.checks.items()}
+    side = _SideBuilder(rules, checks, config.providers)
+    policies = {
+        name: Policy(
+            name,
+            side(f"policies.{name}.prompt", policy.prompt),
+            side(f"policies.{name}.response", policy.response),
+        )
+        for name, policy in config.policies.items()
+    }
+    return Assembled(Policies(policies, config.default, config.models), tuple(rule.id for rule in rules))
+
+
+def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
+    rules = [*built_in(), *load(Path(name) for name in config.rules)]
+    rules += [blocklist(name, words) for name, words in config.blocklists.items()]
+    ids = [rule.id for rule in rules]
+    if doubles := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ConfigError(f"rules: defined twice: {', '.join(doubles)}")
+    return tuple(rules)
+
+
+class _SideBuilder:
+    def __init__(
+        self, rules: Sequence[Rule], checks: Mapping[str, Check], providers: Mapping[str, PluginConfig]
+    ) -> None:
+        self._rules = rules
+        self._checks = checks
+        self._providers = providers
+        self._known = {rule.id for rule in rules} | {rule.category for rule in rules}
+
+    def __call__(self, place: str, config: SideConfig) -> Side:
+        self._validate(place, config)
+        actions = tuple((name, entry.action) for entry in config.actions for name in entry.match)
+        return Side(
+            actions=actions,
+            checks=(*self._enforced(place, config, actions), *(self._checks[name] for name in config.checks)),
+            watching=self._watching(actions),
+            providers=tuple(Provider(use.name, use.timeout) for use in config.providers),
+            fail_open=config.on_error == "open",
+            allow_unscannable=config.unscannable == "allow",
+            drop_logprobs=config.logprobs == "drop",
+            message=config.message,
+            status=config.status,
+            mask=config.mask,
+            hold_limit=config.hold_limit,
+            at_limit=Action(config.at_limit),
+        )
+
+    def _validate(self, place: str, config: SideConfig) -> None:
+        if not config.checks:  # a third party's check brings names that are not known here
+            names = [name for entry in config.actions for name in entry.match]
+            _names(f"{place}.actions", names, self._known)
+        _names(f"{place}.checks", config.checks, self._checks)
+        _names(f"{place}.providers", [use.name for use in config.providers], self._providers)
+        if config.providers and place.endswith(".response"):
+            raise ConfigError(f"{place}.providers: remote judges look at prompts only; expected none")
+        _template(f"{place}.message", config.message, "category")
+        _template(f"{place}.mask", config.mask, "rule")
+
+    def _enforced(
+        self, place: str, config: SideConfig, actions: Sequence[tuple[str, Action]]
+    ) -> tuple[RuleSet, ...]:
+        rules = [rule for rule in self._rules if _decide(rule, actions) in {Action.REDACT, Action.BLOCK}]
+        long = max((rule.max_length or 0 for rule in rules), default=0)
+        if long > config.hold_limit:
+            raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
+        return (RuleSet(rules),) if rules else ()
+
+    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[RuleSet, ...]:
+        rules = [rule for rule in self._rules if _decide(rule, actions) is Action.INSPECT]
+        return (RuleSet(rules),) if rules else ()
+
+
+def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:
+    return next((action for name, action in actions if name in {rule.id, rule.category}), Action.ALLOW)
+
+
+def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check:
+    _names(f"checks.{name}.type", [plugin.type], factories)
+    try:
+        return factories[plugin.type](plugin.parameters)
+    except ValueError as error:
+        raise ConfigError(f"checks.{name}.parameters: {error}") from error
+
+
+def _names(place: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{place}: {name!r} is not known, expected one of {', '.join(sorted(known))}")
+
+
+def _template(place: str, text: str, name: str) -> None:
+    try:
+        text.format(**{name: "x"})
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(f"{place}: expected text with {{{name}}} at most, got {text!r}") from error

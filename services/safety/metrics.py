@@ -1,0 +1,52 @@
+"""Counts verdicts for Prometheus. Label values come from closed enums and from the rules that the policies name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from services.safety.audit import Record
+
+_HELD = (0, 16, 64, 256, 1024, 4096, 8192)  # bytes: a word, a key, a card in a sentence … the cap's default
+_OTHER = "other"
+
+
+class PrometheusObserver:
+    """The one importer of prometheus_client in the safety service."""
+
+    def __init__(self, registry: CollectorRegistry, rules: Collection[str]) -> None:
+        self._rules = frozenset(rules)
+        self._verdicts = Counter(
+            "safety_verdicts_total",
+            "Verdicts on prompts and answers.",
+            ["direction", "verdict"],
+            registry=registry,
+        )
+        self._states = Counter(
+            "safety_states_total", "How much of them was judged.", ["direction", "state"], registry=registry
+        )
+        self._findings = Counter("safety_findings_total", "Findings by rule.", ["rule"], registry=registry)
+        self._bytes = Counter(
+            "safety_bytes_total",
+            "Bytes of text scanned, and not scanned.",
+            ["direction", "state"],
+            registry=registry,
+        )
+        self._held = Histogram(
+            "safety_stream_held_bytes", "Most bytes of one text that a stream held back.",
+            buckets=_HELD, registry=registry,
+        )  # fmt: skip
+
+    def verdict(self, record: Record) -> None:
+        """Count `record`."""
+        verdict, direction = record.verdict, record.direction
+        self._verdicts.labels(direction, verdict.action).inc()
+        self._states.labels(direction, verdict.state).inc()
+        self._bytes.labels(direction, "scanned").inc(verdict.scanned_bytes)
+        self._bytes.labels(direction, "skipped").inc(verdict.skipped_bytes)
+        for located in verdict.findings:
+            rule = located.finding.rule
+            self._findings.labels(rule if rule in self._rules else _OTHER).inc()
+        if record.held_bytes is not None:
+            self._held.observe(record.held_bytes)

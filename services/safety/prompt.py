@@ -1,0 +1,67 @@
+"""Judge a request's body: rules first, then the remote judges, which see only what the rules have left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.extproc.events import Headers, Request
+from services.openai.edits import replace_values
+from services.openai.texts import Undecodable, decode, walk
+from services.safety.judge import UNDECODABLE, UNSCANNABLE, Tally, judge
+from services.safety.policy import Side
+from services.safety.providers.base import Context, Provider
+from services.safety.remote import as_edited, ask, merge
+
+
+async def judge_prompt(
+    request: Request, side: Side, providers: Mapping[str, Provider], context: Context, tally: Tally
+) -> bytes | None:
+    """Judge `request` into `tally` and return the body to send in its place, None for the one that came."""
+    body = request.body
+    if body is None or (why := _unreadable(request.headers)):
+        _skip(side, tally, "body_not_seen" if body is None else why, len(body or b""))
+        return None
+    try:
+        document = decode(body)
+        texts = walk(document)
+    except Undecodable:
+        _undecodable(request, side, tally)
+        return None
+    edits = judge(texts, side, tally)
+    if side.providers and not tally.block:
+        shown = as_edited(texts, edits)
+        edits |= merge(await ask(providers, side.providers, shown, context), shown, side, tally)
+    return replace_values(body, edits) if edits and not tally.block else None
+
+
+def media_type(headers: Headers) -> str:
+    """Return the content type without parameters, in lower case."""
+    return (headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+def is_encoded(headers: Headers) -> bool:
+    """Whether the body is compressed or otherwise wrapped, so that its bytes are not its text."""
+    return (headers.get("content-encoding") or "identity").strip().lower() not in {"identity", ""}
+
+
+def _unreadable(headers: Headers) -> str:
+    if is_encoded(headers):
+        return "encoded"
+    return "content_type" if media_type(headers).startswith("multipart/") else ""
+
+
+def _undecodable(request: Request, side: Side, tally: Tally) -> None:
+    """Tell what claims to be JSON and is not, an error, from a type that nobody here can read."""
+    kind, size = media_type(request.headers), len(request.body or b"")
+    if "json" not in kind and kind:
+        _skip(side, tally, "content_type", size)
+        return
+    tally.skip(UNDECODABLE, size)
+    if not side.fail_open:
+        tally.block = UNDECODABLE
+
+
+def _skip(side: Side, tally: Tally, why: str, size: int) -> None:
+    tally.skip(why, size)
+    if not side.allow_unscannable:
+        tally.block = UNSCANNABLE

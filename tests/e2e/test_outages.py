@@ -1,0 +1,88 @@
+"""Each part of the gateway killed and started again: what still works, and that it heals by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.gateway.stack import OTHER, Parts
+from tests.e2e.harness.wait import wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    parts = Parts(tmp_path_factory.mktemp("parts"))
+    try:
+        parts.start_all()
+        wait_until(lambda: works(parts), "everything is up", deadline=60)
+        yield parts
+    finally:
+        parts.kill_all()
+
+
+def status(parts: Parts, model: str = "llama-3.1-8b-instruct") -> int:
+    """Return the status of a chat request; 0 when there is nobody to ask."""
+    try:
+        return parts.gateway.chat("hello", model=model).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def works(parts: Parts) -> bool:
+    return status(parts) == status(parts, OTHER) == 200
+
+
+@pytest.mark.parametrize("service", ["bbr", "safety", "epp"])
+def test_a_service_that_is_gone_closes_the_gateway_until_it_is_back(parts, service):
+    """All three are declared fail-closed: 503 with a JSON error, never an unrouted or unchecked request."""
+    assert works(parts)
+    parts.kill(service)
+    answer = parts.gateway.chat("hello")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["message"]
+    parts.start(service)
+    wait_until(lambda: works(parts), f"{service} is back")
+
+
+def test_without_the_picker_the_models_are_still_listed(parts):
+    """What needs no endpoint goes on."""
+    parts.kill("epp")
+    try:
+        assert parts.gateway.http.get(f"{parts.gateway.gateway}/v1/models").status_code == 200
+    finally:
+        parts.start("epp")
+    wait_until(lambda: works(parts), "the picker is back")
+
+
+def test_without_redis_everything_works(parts):
+    """Redis is never on the request's path."""
+    parts.kill("redis")
+    try:
+        assert [status(parts) for _ in range(10)] == [200] * 10
+    finally:
+        parts.start("redis")
+    assert works(parts)
+
+
+def test_a_model_server_that_dies_is_replaced_by_its_neighbour(parts):
+    """No request fails, not even the first after the crash; the server is used again when it is back."""
+    parts.kill("llama-1")
+    try:
+        assert [status(parts) for _ in range(20)] == [200] * 20
+    finally:
+        parts.start("llama-1")
+    wait_until(
+        lambda: parts.gateway.chat("hello").headers.get("x-served-by") == "llama-1", "llama-1 is used again"
+    )
+
+
+def test_envoy_starts_again_with_the_same_members(parts):
+    """A new Envoy gets its membership from the picker and serves at once."""
+    parts.kill("envoy")
+    assert status(parts) == 0
+    parts.start("envoy")
+    wait_until(lambda: works(parts), "Envoy is back")

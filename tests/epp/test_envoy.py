@@ -1,0 +1,87 @@
+"""On real Envoy: membership by EDS, the pick by metadata, and the end by the access log."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from services.epp.config import EndpointPickerConfig, PoolSpec, Scrape
+from services.extproc.lifecycle import Parts
+from tests.epp.stack import any_port, chat, envoy, envoy_config, fake_server, free_port, picker, until
+
+pytestmark = pytest.mark.e2e
+
+
+def config_of(*endpoints: str, scraped: bool = True) -> EndpointPickerConfig:
+    pool = PoolSpec(
+        name="llama", endpoints=list(endpoints), metrics=Scrape(enabled=scraped, interval_seconds=0.05)
+    )
+    return EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig", pools=[pool])
+
+
+def total(parts: Parts, name: str, **labels: str) -> float:
+    """Sum the samples of a metric that have these labels."""
+    samples = [sample for family in parts.registry.collect() for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+async def test_a_request_goes_where_it_was_picked_to_go_and_its_end_comes_back(tmp_path):
+    """Envoy learns the members from the picker, obeys the pick, and reports the end with the decision id."""
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        picker(config_of(one.address, two.address)) as running,
+    ):
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        port = any_port(1)
+        async with (
+            envoy(envoy_config(epp=ports.grpc, port=port), tmp_path),
+            aiohttp.ClientSession() as session,
+        ):
+            url = f"http://127.0.0.1:{port}"
+            served = [await chat(session, url, f"conversation {number % 2} " * 200) for number in range(8)]
+            await until(lambda: total(parts, "epp_releases_total", by="access_log") == 8)
+
+    assert [status for status, _ in served] == [200] * 8
+    by_conversation = [{answer["served"] for _, answer in served[start::2]} for start in (0, 1)]
+    assert [len(servers) for servers in by_conversation] == [1, 1], "turns stay where their prefix is"
+    assert total(parts, "epp_ends_total", outcome="completed") == 8
+    assert total(parts, "epp_inflight_requests") == 0
+    assert total(parts, "epp_membership_answers_total", answer="ack") >= 1
+
+
+async def test_a_refused_connection_goes_to_the_next_server_of_the_list(tmp_path):
+    """The retry takes the second entry, and the load follows to whoever served."""
+    dead = f"127.0.0.1:{free_port()}"
+    async with fake_server() as alive, picker(config_of(dead, alive.address, scraped=False)) as running:
+        ports, parts = running
+        port = any_port(2)
+        async with (
+            envoy(envoy_config(epp=ports.grpc, port=port), tmp_path),
+            aiohttp.ClientSession() as session,
+        ):
+            url = f"http://127.0.0.1:{port}"
+            answers = [await chat(session, url, f"{number} unrelated " * 50) for number in range(12)]
+            await until(lambda: total(parts, "epp_releases_total", by="access_log") == 12)
+
+    assert {status for status, _ in answers} == {200}
+    assert {answer["served"] for _, answer in answers} == {alive.address}
+    host, _, number = dead.partition(":")
+    assert total(parts, "inference_extension_scheduler_attempts_total", pod_name=host, port=number) > 0
+
+
+async def test_without_a_ready_server_the_client_gets_a_503_with_a_reason(tmp_path):
+    """In the client's own dialect."""
+    async with picker(config_of(f"127.0.0.1:{free_port()}")) as running:
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        port = any_port(3)
+        async with (
+            envoy(envoy_config(epp=ports.grpc, port=port), tmp_path),
+            aiohttp.ClientSession() as session,
+        ):
+            status, answer = await chat(session, f"http://127.0.0.1:{port}", "hello")
+
+    assert status == 503
+    assert answer["error"]["message"] == "no server of pool 'llama' is ready"

@@ -1,0 +1,162 @@
+"""The prefix index finds each server's longest contiguous prefix, and forgets within its bounds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from services.epp.prefix import SIZES, PrefixIndex
+
+
+def chain(count: int, seed: int = 0) -> tuple[int, ...]:
+    return tuple(seed * 1_000_000 + position for position in range(count))
+
+
+def test_sizes_follow_the_digest_and_grow():
+    """A block's size depends on its position alone."""
+    assert SIZES[0] == SIZES[63] == 64
+    assert SIZES[64] == 128
+
+
+def test_nothing_is_found_before_anything_is_recorded():
+    """An empty index and an empty prompt match nobody."""
+    index = PrefixIndex()
+    index.record(0, chain(3))
+
+    assert PrefixIndex().match(chain(3)) == {}
+    assert index.match(()) == {}
+
+
+def test_each_server_gets_its_own_longest_prefix():
+    """Servers that hold less drop out of the walk where they end."""
+    index = PrefixIndex()
+    index.record(0, chain(5))
+    index.record(1, chain(2))
+    index.record(7, chain(5))
+
+    assert index.match(chain(9)) == {0: 5, 1: 2, 7: 5}
+    assert index.match(chain(4)) == {0: 4, 1: 2, 7: 4}
+
+
+def test_a_block_after_a_gap_does_not_count():
+    """A cache can only use a prefix without holes."""
+    index = PrefixIndex()
+    index.record(0, chain(5))
+    index.drop(0, chain(5)[2:3])
+
+    assert index.match(chain(5)) == {0: 2}
+
+
+def test_the_walk_stops_at_the_first_block_that_nobody_holds():
+    """The cost of a miss does not depend on the prompt's length."""
+    index = PrefixIndex()
+    index.record(0, chain(2))
+    prompt = Counting((*chain(2), *chain(500, seed=9)))
+
+    assert index.match(prompt) == {0: 2}
+    assert prompt.reads <= 3
+
+
+class Counting(tuple[int, ...]):  # noqa: SLOT001 - counts on the class
+    reads = 0
+
+    def __getitem__(self, position: Any) -> Any:
+        Counting.reads += 1
+        return super().__getitem__(position)
+
+
+def test_a_server_forgets_the_least_recent_prompt_beyond_its_cache():
+    """The bound is in bytes of prompt."""
+    index = PrefixIndex()
+    index.resize(0, 64 * 4)
+    index.record(0, chain(2, seed=1))
+    index.record(0, chain(2, seed=2))
+    index.record(0, chain(2, seed=1))  # used again, so the other one is older
+    index.record(0, chain(1, seed=3))
+
+    assert index.match(chain(2, seed=1)) == {0: 2}
+    assert index.match(chain(2, seed=2)) == {0: 1}, "its end goes before its beginning"
+    assert index.size(0) == 64 * 4
+
+
+def test_large_blocks_count_with_their_size():
+    """Late blocks are bigger, and fill the cache faster."""
+    index = PrefixIndex()
+    index.resize(0, 64 * 64 + 128)
+    index.record(0, chain(66))
+
+    assert index.match(chain(66)) == {0: 65}
+
+
+def test_a_smaller_cache_forgets_at_once_and_zero_means_unknown():
+    """What a server reports bounds what is believed of it."""
+    index = PrefixIndex(default_capacity=64 * 10)
+    index.record(0, chain(20))
+    assert index.match(chain(20)) == {0: 10}
+
+    index.resize(0, 64 * 3)
+    assert index.match(chain(20)) == {0: 3}
+    index.resize(0, 0)
+    index.record(0, chain(20))
+    assert index.match(chain(20)) == {0: 10}
+
+
+def test_a_server_that_left_is_forgotten_and_its_slot_is_clean():
+    """A newcomer in the same slot does not inherit anything."""
+    index = PrefixIndex()
+    index.record(0, chain(3))
+    index.record(1, chain(3))
+    index.forget(0)
+    index.forget(5)
+
+    assert index.match(chain(3)) == {1: 3}
+    index.forget(1)
+    assert len(index) == 0
+    assert index.size(1) == 0
+
+
+def test_dropping_what_is_not_held_changes_nothing():
+    """Taking back is safe when the LRU was faster."""
+    index = PrefixIndex()
+    index.drop(0, chain(2))
+    index.record(0, chain(1))
+    index.drop(0, chain(2, seed=4))
+
+    assert index.match(chain(1)) == {0: 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_agrees_with_the_obvious_way(seed):
+    """Bit masks and one set for each server say the same, also across the width of a machine word."""
+    rng = random.Random(seed)
+    index = PrefixIndex()
+    plain: dict[int, set[int]] = {}
+    for _ in range(300):
+        slot, prompt = rng.choice((0, 1, 5, 63, 64, 200)), tree(rng)
+        if rng.random() < 0.1:
+            index.forget(slot)
+            plain.pop(slot, None)
+        else:
+            index.record(slot, prompt)
+            plain.setdefault(slot, set()).update(prompt)
+        asked = tree(rng)
+        assert index.match(asked) == {s: n for s, held in plain.items() if (n := contiguous(asked, held))}
+
+
+def tree(rng: random.Random) -> tuple[int, ...]:
+    """Make a prompt whose blocks are shared with others up to a branch, as chained hashes are."""
+    path: list[int] = []
+    blocks: list[int] = []
+    for _ in range(rng.randint(0, 8)):
+        path.append(rng.randint(0, 1))
+        blocks.append(hash(tuple(path)))
+    return tuple(blocks)
+
+
+def contiguous(prompt: tuple[int, ...], held: set[int]) -> int:
+    count = 0
+    while count < len(prompt) and prompt[count] in held:
+        count += 1
+    return count

@@ -1,0 +1,255 @@
+"""The ext_proc side: what goes in and out by headers and metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from services.epp.director import Director
+from services.epp.pool import Pool
+from services.epp.service import EndpointPicker, PickExchange
+from services.extproc.decisions import Emit, Forward, Stream
+from services.extproc.errors import BadRequest, Overloaded, Unavailable
+from services.extproc.events import End, Headers, Outcome, Request, ResponseChunk, ResponseHead
+from services.openai.digest import encode
+from tests.epp.world import Clock, address, digest, director_of, pool_of, text
+
+CHAT = (":method", "POST"), (":path", "/v1/chat/completions"), ("content-type", "application/json")
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": text(2000, 1).decode()}]}).encode()
+ATTACHED = {"gw.bbr": {"digest": encode(digest(text(2000, 1), model="m"))}}
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return pool_of(3, Clock())
+
+
+@pytest.fixture
+def director(pool: Pool) -> Director:
+    return director_of(pool, clock=Clock())
+
+
+def request(*headers: tuple[str, str], body: bytes | None = None, **more: Any) -> Request:
+    return Request(Headers((*CHAT, *headers)), body, **more)
+
+
+def open_(director: Director, **context: str) -> PickExchange:
+    return EndpointPicker(director).open({key.replace("_", "-"): value for key, value in context.items()})
+
+
+async def picked(director: Director, asked: Request, **context: str) -> Forward:
+    decision = await open_(director, **context).request(asked)
+    assert isinstance(decision, Forward)
+    return decision
+
+
+def in_flight(pool: Pool) -> int:
+    return sum(load.requests for load in pool.inflight.loads)
+
+
+async def test_header_and_metadata_name_the_same_servers(director, pool):
+    """Endpoint picker protocol 1.0; the access log brings pool and decision back."""
+    forward = await picked(director, request(metadata=ATTACHED))
+
+    destination = forward.metadata["envoy.lb"]["x-gateway-destination-endpoint"]
+    assert forward.set_headers == (("x-gateway-destination-endpoint", destination),)
+    assert sorted(str(destination).split(",")) == [address(0), address(1), address(2)]
+    assert forward.metadata["gw.epp"]["pool"] == "llama"
+    assert pool.inflight.get(str(forward.metadata["gw.epp"]["decision"])) is not None
+    assert not forward.reroute
+    assert forward.body is None
+
+
+async def test_a_digest_that_came_as_metadata_is_taken_out_of_the_access_log(director):
+    """Otherwise kilobytes would come back with every entry; nothing is said when there was none."""
+    assert (await picked(director, request(metadata=ATTACHED))).metadata["gw.bbr"] == {"digest": ""}
+    assert "gw.bbr" not in (await picked(director, request(body=BODY))).metadata
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (request(metadata=ATTACHED), True),
+        (request(), False),
+        (request(body=b""), True),
+        (request(metadata={"gw.bbr": {"digest": "nonsense"}}), False),
+        (request(metadata={"gw.bbr": {"digest": ""}}), False),
+        (request(metadata={"gw.bbr": {"digest": 7.0}}), False),
+    ],
+)
+def test_the_body_is_waited_for_only_without_a_digest(director, asked, expected):
+    """A digest of an unknown scheme counts as none."""
+    assert open_(director).decides_on_headers(asked) is expected
+
+
+@pytest.mark.parametrize("first", [{"body": BODY}, {"metadata": ATTACHED}])
+async def test_the_same_prompt_finds_its_server_again(director, first):
+    """However the digest comes."""
+    asked = request(**first)
+    one, two = [(await picked(director, asked)).set_headers[0][1].split(",")[0] for _ in range(2)]
+
+    assert one == two
+
+
+async def test_a_body_that_is_no_request_is_400_in_the_clients_dialect(director):
+    """The error names the field."""
+    asked = request(body=b'{"messages": []}')
+    with pytest.raises(BadRequest) as refusal:
+        await picked(director, asked)
+    answer = EndpointPicker(director).refuse(refusal.value, asked)
+
+    assert answer.status == 400
+    assert json.loads(answer.body)["error"]["param"] == "model"
+    assert answer.headers == (("content-type", "application/json"),)
+    assert answer.details == "epp_field_missing"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Request(Headers(((":method", "GET"), (":path", "/v1/models"))), b""),
+        Request(Headers(((":method", "POST"), (":path", "/custom"))), b"anything"),
+        request(("x-gateway-model-name", "m")),
+        request(body=b""),
+    ],
+)
+async def test_without_a_readable_body_any_eligible_server_is_picked(director, asked):
+    """GETs, unknown paths, and filters that hide the body."""
+    assert (await picked(director, asked)).set_headers
+
+
+async def test_the_models_header_speaks_for_a_body_that_is_not_seen(director, pool):
+    """The router in front knows the model."""
+    await picked(director, request(("x-gateway-model-name", "m"), ("x-gateway-base-model-name", "b")))
+
+    assert in_flight(pool) == 1
+
+
+@pytest.mark.parametrize(
+    ("context", "attributes", "expected"),
+    [
+        ({"x_gateway_pool": "b"}, {}, "b"),
+        ({}, {"xds.cluster_name": "pool-b"}, "b"),
+        ({}, {"xds.cluster_name": "b"}, "b"),
+        ({"x_gateway_pool": "a"}, {"xds.cluster_name": "pool-b"}, "a"),
+    ],
+)
+async def test_the_pool_comes_from_the_route_or_else_from_the_cluster(context, attributes, expected):
+    """Initial metadata first, then the attribute without its prefix."""
+    clock = Clock()
+    director = director_of(pool_of(1, clock, name="a"), pool_of(1, clock, name="b"), clock=clock)
+    forward = await picked(director, request(metadata=ATTACHED, attributes=attributes), **context)
+
+    assert forward.metadata["gw.epp"]["pool"] == expected
+
+
+@pytest.mark.parametrize("hint", [[address(1)], address(1)])
+async def test_the_subset_hint_is_obeyed(director, hint):
+    """As a list and as a string."""
+    metadata = {**ATTACHED, "envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": hint}}
+    forward = await picked(director, request(metadata=metadata))
+
+    assert forward.set_headers[0][1] == address(1)
+
+
+async def test_an_empty_subset_is_503(director):
+    """The proxy allows nobody."""
+    metadata = {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": []}}
+    with pytest.raises(Unavailable):
+        await picked(director, request(body=b"", metadata=metadata))
+
+
+@pytest.mark.parametrize("name", ["x-gateway-inference-objective", "x-llm-d-inference-objective"])
+async def test_the_objective_header_has_an_alias(name):
+    """Both spellings of the reference; a sheddable one is refused when nobody has room."""
+    clock = Clock()
+    pool = pool_of(1, clock)
+    full = pool.snapshot.servers[0].metrics.__class__(waiting=9, scraped_at=clock())
+    pool.observe(address(0), full)
+    director = director_of(pool, clock=clock, objectives={"batch": -1})
+    asked = request((name, "batch"), metadata=ATTACHED)
+    with pytest.raises(Overloaded) as refusal:
+        await picked(director, asked)
+    answer = EndpointPicker(director).refuse(refusal.value, asked)
+
+    assert answer.status == 429
+    assert dict(answer.headers)["retry-after"] == "1"
+    assert dict(answer.headers)["x-llm-d-request-dropped-reason"] == "rejected-saturated"
+
+
+def test_a_refusal_without_a_request_is_still_json(director):
+    """Nothing is known of the dialect."""
+    answer = EndpointPicker(director).refuse(Unavailable("no"), None)
+
+    assert json.loads(answer.body)["error"]["message"] == "no"
+
+
+# The end of a request.
+
+
+async def test_a_stream_that_ends_after_the_pick_leaves_the_end_to_the_access_log(director, pool):
+    """Headers only, answers skipped: our own Envoy."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    exchange.end(End(Outcome.FORWARDED))
+
+    assert in_flight(pool) == 1
+
+
+async def test_a_stream_that_sees_only_the_answers_head_does_too(director, pool):
+    """The body is still to come."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    assert isinstance(await exchange.response_head(ResponseHead(200, Headers())), Stream)
+    exchange.end(End(Outcome.FORWARDED))
+
+    assert in_flight(pool) == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ABANDONED, Outcome.FAILED, Outcome.REJECTED])
+async def test_a_stream_that_breaks_off_releases(director, pool, outcome):
+    """The client left, or something failed: nothing more will be heard here."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    exchange.end(End(outcome))
+
+    assert in_flight(pool) == 0
+
+
+async def test_the_last_chunk_of_the_answer_releases_where_it_was_served(director, pool):
+    """The response phase, where a gateway has one; chunks pass as they are."""
+    exchange = open_(director)
+    forward = await exchange.request(request(metadata=ATTACHED))
+    assert isinstance(forward, Forward)
+    second = str(forward.metadata["envoy.lb"]["x-gateway-destination-endpoint"]).split(",")[1]
+    feedback = {"envoy.lb": {"x-gateway-destination-endpoint-served": second}}
+    await exchange.response_head(ResponseHead(200, Headers(), metadata=feedback))
+    server = pool.get(second)
+    assert server is not None
+    assert pool.inflight.loads[server.slot].requests == 1
+
+    assert await exchange.response_chunk(ResponseChunk(b"a")) == Emit(b"a")
+    assert in_flight(pool) == 1
+    assert await exchange.response_chunk(ResponseChunk(b"", end=True)) == Emit(b"")
+    exchange.end(End(Outcome.FORWARDED))
+    assert in_flight(pool) == 0
+
+
+async def test_an_answer_without_body_releases_at_its_head(director, pool):
+    """There is nothing to wait for."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    assert await exchange.response_head(ResponseHead(204, Headers(), end=True)) == Forward()
+    exchange.end(End(Outcome.FORWARDED))
+
+    assert in_flight(pool) == 0
+
+
+async def test_an_answer_to_a_request_that_was_never_seen_passes(director):
+    """Envoy's own replies run through the response side too."""
+    exchange = open_(director)
+
+    assert await exchange.response_head(ResponseHead(413, Headers(), request_seen=False)) == Forward()
+    exchange.end(End(Outcome.FORWARDED))
