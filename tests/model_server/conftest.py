@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import openai
 import pytest
+import uvloop
 
 from tools.model_server.core import Settings
 from tools.model_server.server import serve
 
 MODEL = "llama-3.1-8b-instruct"
 ADAPTER = "food-review"
+
+
+@pytest.fixture
+def event_loop_policy():
+    """Return the event loop that the server runs on in earnest."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture

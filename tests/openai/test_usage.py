@@ -43,6 +43,7 @@ def data(value: object) -> bytes:
             Usage(prompt=2, completion=1),
         ),
         ({"results": [], "usage": {"total_tokens": 9}}, Usage(prompt=9)),
+        ({"usage": {"total_tokens": 9, "completion_tokens": 2}}, Usage(prompt=7, completion=2)),
     ],
 )
 def test_a_whole_answer_names_its_tokens(body, usage):

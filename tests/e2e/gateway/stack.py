@@ -18,7 +18,6 @@ import httpx
 from tests.e2e.harness.wait import wait_until
 from tools.gateway import binaries
 from tools.gateway.checks import check_directory
-from tools.gateway.envoy import bootstrap
 from tools.gateway.plan import Command, Options, Plan, make_plan
 from tools.gateway.ports import PortError, Ports, require_free
 
@@ -89,7 +88,7 @@ class ServerState:
 
     def bodies(self) -> set[tuple[int, str]]:
         """Return length and SHA-256 of the last bodies that reached the server."""
-        return {(entry["body_length"], entry["body_sha256"]) for entry in self.last}
+        return {(int(str(entry["body_length"])), str(entry["body_sha256"])) for entry in self.last}
 
     @property
     def last(self) -> list[dict[str, object]]:
@@ -102,7 +101,7 @@ def gateway_running(folder: Path) -> Iterator[Gateway]:
     """Run `inference-gateway up` in `folder` until the block ends, then stop it as Ctrl-C does."""
     offset = free_offset()
     log = folder / "up.log"
-    command = [COMMAND, "up", "--port-offset", str(offset), "--config-dir", CONFIG]
+    command: list[str | Path] = [COMMAND, "up", "--port-offset", str(offset), "--config-dir", CONFIG]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process,
@@ -148,6 +147,8 @@ class Parts:
     """
 
     def __init__(self, folder: Path) -> None:
+        from tools.gateway.envoy import bootstrap  # noqa: PLC0415 - Envoy's API takes a second to load
+
         options = Options(CONFIG, port_offset=free_offset())
         routes = check_directory(CONFIG)
         self.plan: Plan = make_plan(options, routes.pools, binaries.find(), folder)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from services.safety.checks.rules import Rule, RuleError, RuleSet, blocklist, built_in
+from services.safety.verdict import Finding
+
+RULES = {rule.id: rule for rule in built_in()}
+EVERYTHING = RuleSet(built_in())
+SECRET = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
+
+
+def whole(sample):
+    return sample if isinstance(sample, str) else "".join(sample)
+
+
+def examples(kind):
+    return [
+        pytest.param(rule.id, whole(sample), id=f"{rule.id}-{index}")
+        for rule in RULES.values()
+        for index, sample in enumerate(getattr(rule.examples, kind))
+    ]
+
+
+def pieces(check, parts):
+    scanner = check.scanner()
+    scans = [scanner.feed(part) for part in parts] + [scanner.feed("", final=True)]
+    return [finding for scan in scans for finding in scan.findings]
+
+
+@pytest.mark.parametrize(("rule", "text"), examples("hit"))
+def test_a_rule_finds_its_examples(rule, text):
+    """Each rule is proved by its own file."""
+    assert [finding.rule for finding in RuleSet([RULES[rule]]).scan(text)] == [rule]
+
+
+@pytest.mark.parametrize(("rule", "text"), examples("miss"))
+def test_a_rule_passes_over_its_near_misses(rule, text):
+    """What only looks like it is not it."""
+    assert RuleSet([RULES[rule]]).scan(text) == []
+
+
+@pytest.mark.parametrize(("rule", "text"), examples("hit") + examples("miss"))
+def test_cuts_change_no_finding(rule, text):
+    """At every position, and in single characters, a stream's findings are those of the whole text."""
+    padded = f"né {text} 😀"
+    expected = sorted(EVERYTHING.scan(padded), key=repr)
+    for cut in range(len(padded) + 1):
+        assert sorted(pieces(EVERYTHING, [padded[:cut], padded[cut:]]), key=repr) == expected
+    assert sorted(pieces(EVERYTHING, padded), key=repr) == expected
+
+
+def test_random_pieces_of_a_text_full_of_matches_change_no_finding():
+    """Matches that touch, overlap and fail their checksum are found alike however the text comes."""
+    rng = random.Random(7)
+    samples = [whole(s) for rule in RULES.values() for s in (*rule.examples.hit, *rule.examples.miss)]
+    for _ in range(60):
+        text = "".join(rng.choice(samples)[rng.randint(0, 2) :] + rng.choice(["", " ", "1", "é", "-", "\n"]) for _ in range(12))
+        expected = sorted(EVERYTHING.scan(text), key=repr)
+        parts, at = [], 0
+        while at < len(text):
+            step = rng.randint(1, 9)
+            parts.append(text[at : at + step])
+            at += step
+        assert sorted(pieces(EVERYTHING, parts), key=repr) == expected
+
+
+def test_clean_text_is_settled_at_once():
+    """Nothing is held of words that no secret begins with."""
+    secrets = RuleSet([rule for rule in built_in() if rule.category == "secret"])
+    scanner = secrets.scanner()
+    assert [scanner.feed(word).settled for word in ("Now ", "then, ", "there ")] == [4, 10, 16]
+
+
+def test_offsets_are_characters():
+    """Text before a match may take several bytes each, or be half a surrogate pair."""
+    rules = RuleSet([RULES["aws-access-key"]])
+    assert rules.scan(f"é😀\ud83d {SECRET}") == [Finding("aws-access-key", 4, 24, "secret")]
+
+
+def test_a_blocklist_finds_whole_words_in_any_case():
+    """Phrases may be spaced out or broken over lines; parts of words do not count."""
+    check = RuleSet([blocklist("names", ["Project X-1", "zeta", "naïve"])])
+    found = check.scan("project\n  x-1, ZETA zetas project x-11 NAÏVE K")
+    assert sorted((finding.start, finding.end) for finding in found) == [(0, 13), (15, 19), (38, 43)]
+
+
+@pytest.mark.parametrize("words", [[], [""], ["a", " "]])
+def test_an_empty_blocklist_is_refused(words):
+    """An empty word would stand everywhere."""
+    with pytest.raises(RuleError, match="names"):
+        blocklist("names", words)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pattern": "(a)"}, "subset"),
+        ({"max_length": 3}, "expected 2"),
+        ({"validator": "crc"}, "luhn"),
+        ({"pattern": "[z-a]a"}, "r1"),
+    ],
+)
+def test_a_rule_that_cannot_run_is_refused_by_name(change, message):
+    """At start, not at the first request."""
+    fields = {"id": "r1", "description": "", "category": "c", "pattern": "aa", "max_length": 2} | change
+    with pytest.raises(RuleError, match=message) as error:
+        RuleSet([Rule(**fields)])
+    assert "r1" in str(error.value)
+
+
+def test_keyword_and_pattern_agree_about_case():
+    """Signs that fold to ASCII letters do not slip past the keywords."""
+    check = RuleSet([blocklist("names", ["kiss"])])
+    assert check.scan("KIſS") != []
+
+
+def test_many_matches_in_one_text_are_all_found():
+    """A text of nothing but addresses, none of it in ASCII, has each of them."""
+    check = RuleSet([RULES["email"]])
+    assert len(check.scan("é a@b.org " * 2000)) == 2000
