@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 from redis.asyncio import Redis
@@ -13,6 +14,13 @@ INTERVAL = 5.0
 """Seconds between two questions."""
 TIMEOUT = 2.0
 """Seconds for an answer."""
+
+
+class Pings(Protocol):
+    """What is asked of a client."""
+
+    def ping(self) -> Awaitable[object]:
+        """Return when the server has answered; raise when it has not."""
 
 
 class RedisProbe:
@@ -33,7 +41,7 @@ class RedisProbe:
                 await self.once(client)
                 await asyncio.sleep(INTERVAL)
 
-    async def once(self, client: Redis) -> None:
+    async def once(self, client: Pings) -> None:
         """Ask once."""
         try:
             async with asyncio.timeout(TIMEOUT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 import structlog
@@ -86,7 +87,7 @@ class Scraper:
         settings = self._settings
         url = f"{settings.scheme}://{address}{settings.path}"
         try:
-            async with asyncio.timeout(settings.timeout_seconds), self._session.get(url) as answer:
+            async with asyncio.timeout(settings.timeout_seconds), self._get(url) as answer:
                 if answer.status != 200:  # noqa: PLR2004 - OK
                     raise ScrapeFailed(ScrapeError.STATUS, f"status {answer.status}")
                 return parse(await _read(answer), began)
@@ -96,6 +97,10 @@ class Scraper:
             raise ScrapeFailed(ScrapeError.CONNECTION, str(error) or type(error).__name__) from error
         except MetricsError as error:
             raise ScrapeFailed(ScrapeError.FORMAT, str(error)) from error
+
+    def _get(self, url: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        # A server has no say in who else is asked.
+        return self._session.get(url, allow_redirects=False)
 
     def _succeeded(self, address: str, metrics: Metrics) -> None:
         before = self._pool.get(address)

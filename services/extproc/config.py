@@ -62,6 +62,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     body_bytes: Annotated[int, Meta(ge=1)] = 16 * 1024 * 1024
     """Of one request body. Over it the client gets 413."""
+    held_bytes: Annotated[int, Meta(ge=1)] = 512 * 1024 * 1024
+    """Of all bodies that wait for a decision, in this process. Over it the client gets 503."""
     concurrent_streams: Annotated[int, Meta(ge=1)] = 20_000
     """Per connection; not below Envoy's own limit (`max_requests`), or requests wait in Envoy."""
 

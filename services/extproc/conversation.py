@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from services.extproc.budget import Budget
 from services.extproc.decisions import Reject
 from services.extproc.errors import ExtProcError, Internal, ProtocolError
 from services.extproc.events import End, Headers, Outcome, Request, ResponseChunk, ResponseHead
@@ -27,10 +28,13 @@ class Conversation:
         context: Mapping[str, str],
         *,
         body_limit: int,
+        budget: Budget,
         observer: Observer,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._service = service
+        self._budget = budget
+        self._counted = 0
         self._observer = observer
         self._clock = clock
         self._began = clock()
@@ -51,6 +55,7 @@ class Conversation:
         """Return the replies to `message`; raise `ProtocolError` when the stream must end with an error."""
         replies: list[Reply] = []
         await self._converse(message, replies)
+        self._count(self._session.held)
         return tuple(replies)
 
     def broken(self, error: ProtocolError) -> None:
@@ -62,6 +67,7 @@ class Conversation:
         if self._closed:
             return
         self._closed = True
+        self._count(0)
         outcome = Outcome.FAILED if self._failed else self._session.outcome()
         early = outcome is Outcome.REJECTED and not self._reason
         end = End(outcome, self._failed or self._reason or ("ended_early" if early else ""))
@@ -73,6 +79,7 @@ class Conversation:
     async def _converse(self, message: Message, replies: list[Reply]) -> None:
         try:
             turn = self._session.receive(message)
+            self._count(self._session.held)
             replies += turn.replies
             while turn.ask is not None:
                 turn = self._session.answer(await self._ask(turn.ask))
@@ -84,6 +91,10 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 - the one place where a bug of a service is contained
             self._fail("bug", error)
             replies += self._contain().replies
+
+    def _count(self, held: int) -> None:
+        change, self._counted = held - self._counted, held
+        self._budget.change(change)
 
     async def _ask(self, question: Question) -> Decision:
         began = self._clock()

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # has no stubs
-from grpc_health.v1.health import aio  # type: ignore[import-untyped]  # has no stubs
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio
 
 from services.extproc.background import background
 from services.extproc.readiness import Readiness

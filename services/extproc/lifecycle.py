@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 from prometheus_client import CollectorRegistry
 
+from services.extproc.budget import Budget
 from services.extproc.config import Limits, Listen
 from services.extproc.exchange import Service
 from services.extproc.health import Health
@@ -78,7 +79,8 @@ async def running(
         health = Health(parts.readiness)
         await enter(health.following())
         probes = await enter(_health_port(health, listen, limits))
-        servicer = Servicer(app.service, body_limit=limits.body_bytes, observer=observer)
+        budget = Budget(limits.held_bytes)
+        servicer = Servicer(app.service, body_limit=limits.body_bytes, budget=budget, observer=observer)
         handlers = [servicer.handler(), *app.handlers]
         server = await enter(grpc_server(handlers, limits, grace=listen.grace_seconds))
         health.add_to(server)

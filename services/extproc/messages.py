@@ -84,12 +84,5 @@ class Chunk:
     metadata: Metadata = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class MoreTime:
-    """Ask Envoy to wait this many seconds for the reply it is waiting for (`override_message_timeout`)."""
-
-    seconds: float
-
-
-Reply = Continue | Chunk | Reject | MoreTime
+Reply = Continue | Chunk | Reject
 """One reply to Envoy; a `Reject` is Envoy's ImmediateResponse."""

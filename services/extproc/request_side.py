@@ -43,6 +43,11 @@ class RequestSide:
         """Decided, and nothing more of the request will come."""
         return self.decided and (self._phase in DONE or self._mode is Mode.NONE or self._whole)
 
+    @property
+    def held(self) -> int:
+        """Body bytes that wait for the decision."""
+        return self._held.size if self._held else 0
+
     def receive(self, message: Message) -> Turn:
         """Take one message of the request."""
         before, self._phase = self._phase, advance(self._phase, message)

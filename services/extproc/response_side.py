@@ -37,6 +37,11 @@ class ResponseSide:
             return False
         return self._phase in DONE or self._mode is Mode.NONE or self._whole
 
+    @property
+    def held(self) -> int:
+        """Body bytes that wait for the decision."""
+        return self._held.size if self._held else 0
+
     def receive(self, message: Message) -> Turn:
         """Take one message of the answer."""
         before, self._phase = self._phase, advance(self._phase, message)

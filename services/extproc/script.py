@@ -27,17 +27,20 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from typing import TypeVar
 
+from services.extproc.budget import Budget
 from services.extproc.conversation import Conversation
 from services.extproc.decisions import Reject
 from services.extproc.errors import ProtocolError
 from services.extproc.events import Headers, Metadata, Value
 from services.extproc.exchange import Service
 from services.extproc.leg import Leg, Result
-from services.extproc.messages import Message, Mode, Modes, MoreTime, Part, Reply, Side
+from services.extproc.messages import Message, Mode, Modes, Part, Reply, Side
 from services.extproc.observe import StreamRecord
 
 HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
 T = TypeVar("T")
+HELD_BYTES = 1 << 40
+"""No bound: a script is one stream."""
 
 
 class Recorder:
@@ -78,7 +81,11 @@ class Script:
         self._contain = contain
         self._first = True
         self._conversation = Conversation(
-            service, context or {}, body_limit=body_limit, observer=self._recorder
+            service,
+            context or {},
+            body_limit=body_limit,
+            budget=Budget(HELD_BYTES),
+            observer=self._recorder,
         )
         self._legs = {
             Side.REQUEST: Leg(Side.REQUEST, self._modes.request),
@@ -110,7 +117,9 @@ class Script:
             metadata=metadata or {},
             attributes=dict(attributes or {}),
         )
-        return await self._whole(head, body, _pieces(body, cut, empty_last=empty_last), trailers)
+        return await self._whole(
+            head, body, _pieces(body, cut, empty_last=empty_last and trailers is None), trailers
+        )
 
     async def response(
         self,
@@ -132,7 +141,9 @@ class Script:
             metadata=metadata or {},
             attributes=dict(attributes or {}),
         )
-        return await self._whole(head, body, _pieces(body, cut, empty_last=empty_last), trailers)
+        return await self._whole(
+            head, body, _pieces(body, cut, empty_last=empty_last and trailers is None), trailers
+        )
 
     async def response_head(
         self,
@@ -183,7 +194,7 @@ class Script:
     def _apply(self, reply: Reply, leg: Leg) -> None:
         if isinstance(reply, Reject):
             leg.rejected(reply)
-        elif not isinstance(reply, MoreTime):
+        else:
             self._legs[reply.side].got(reply)
 
     async def _whole(
@@ -235,6 +246,8 @@ def _headers(defaults: Mapping[str, str], given: HeaderItems, body: bytes) -> He
 
 
 def _pieces(body: bytes, cut: Sequence[int], *, empty_last: bool) -> list[bytes]:
+    if not body:
+        return []
     edges = [0, *cut, len(body)]
     pieces = [body[start:end] for start, end in itertools.pairwise(edges)]
     return [*pieces, b""] if empty_last else pieces

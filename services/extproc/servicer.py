@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from services.extproc import wire
+from services.extproc.budget import Budget
 from services.extproc.conversation import Conversation
 from services.extproc.errors import ProtocolError
 from services.extproc.exchange import Service
@@ -18,9 +19,10 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class Servicer:
     """Answers `Process` for one service. Messages pass as bytes: `wire` alone knows protobuf."""
 
-    def __init__(self, service: Service, *, body_limit: int, observer: Observer) -> None:
+    def __init__(self, service: Service, *, body_limit: int, budget: Budget, observer: Observer) -> None:
         self._service = service
         self._body_limit = body_limit
+        self._budget = budget
         self._observer = observer
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -34,7 +36,11 @@ class Servicer:
         `read` and `write` cost 8 % less than the async generators that gRPC also offers.
         """
         conversation = Conversation(
-            self._service, initial_metadata(context), body_limit=self._body_limit, observer=self._observer
+            self._service,
+            initial_metadata(context),
+            body_limit=self._body_limit,
+            budget=self._budget,
+            observer=self._observer,
         )
         try:
             await self._serve(conversation, context)

@@ -22,6 +22,9 @@ from services.extproc.turns import NOTHING, Decision, Turn
 UNSUPPORTED = frozenset({Mode.BUFFERED_PARTIAL, Mode.GRPC})
 """The first lets the rest of a long body pass unseen; Envoy has not implemented the second."""
 
+OBSERVED = Modes(Mode.STREAMED, Mode.STREAMED)
+"""Envoy sends no modes in `observability_mode`, and allows no other body mode there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -67,11 +70,16 @@ class Session:
             dropped_headers=any(side.dropped_headers for side in (request, response) if side),
         )
 
+    @property
+    def held(self) -> int:
+        """Body bytes that wait for a decision now."""
+        return sum(side.held for side in (self._request, self._response) if side)
+
     def receive(self, message: Message) -> Turn:
         """Take one message. A question in the turn must be answered before the next message."""
         if self._modes is None:
-            self._modes = _supported(message.modes or Modes())
             self._observing = message.observing
+            self._modes = _supported(message.modes or (OBSERVED if message.observing else Modes()))
         if self.over:
             return NOTHING
         if message.side is None:

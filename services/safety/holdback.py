@@ -122,8 +122,9 @@ class _Quotes:
     said_inside: bool = False
 
     def mask(self, mask: str) -> str:
-        """Return the mask as it must stand here: in place of a number it becomes a string."""
-        return self._agree() + (mask if self.inside else f'"{mask}"')
+        """Return the mask as it must stand here: in place of a number a string, after half an escape its other half."""
+        rest = "\\" if self.escaped else ""
+        return self._agree() + rest + (mask if self.inside else f'"{mask}"')
 
     def say(self, text: str) -> str:
         """Return text that leaves, with the quote that a mask before it may have swallowed."""

@@ -39,10 +39,11 @@ class StreamFilter:
         for event in () if self.ended else self._framer.feed(data):
             if not self.ended:
                 yield self._too_long(event) if isinstance(event, sse.TooLong) else self._event(event)
-        if end and not self.ended and (rest := self._framer.flush()):
-            yield self._event(rest)
         if end and not self.ended:
-            yield self._close_all()
+            rest = self._framer.flush()
+            yield self._event(rest) if rest else b""
+            closing = b"" if self.ended else self._close_all()
+            yield b"\n\n" + closing if rest and closing else closing  # an event cut short lacks its blank line
 
     def _event(self, event: sse.Event) -> bytes:
         if event.data is None:

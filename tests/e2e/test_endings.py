@@ -97,7 +97,8 @@ def test_a_server_that_refuses_is_passed_over(gateway):
     """The next endpoint of the list takes over without the client noticing, and the server comes back."""
     refusing, _ = gateway.endpoints["llama"]
     retries = gateway.envoy_stat("cluster.pool-llama.upstream_rq_retry")
-    gateway.http.post(f"{refusing}/admin/faults", json={"refuse": True, "seconds": 3})
+    gateway.http.post(f"{refusing}/admin/faults", json={"refuse": True, "seconds": 4})
+    wait_until(lambda: not healthy(refusing), "the server refuses")
     answers = [gateway.chat(pseudo_text(f"refuse-{number}", 100)) for number in range(20)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.headers["x-served-by"] for answer in answers}) == 1

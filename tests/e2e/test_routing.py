@@ -70,20 +70,14 @@ def test_the_split_between_two_pools_is_as_configured(gateway):
     ],
 )
 def test_a_forged_control_header_changes_nothing(gateway, name, value):
-    """The request goes where its body says, or is refused outright; the server never sees the header."""
-    try:
-        answer = gateway.chat("hello", headers={name: value, "x-test": "forged"})
-    except httpx.RemoteProtocolError:
-        return  # how Envoy refuses an underscore on HTTP/1.1
-    if "_" in name:
-        assert answer.status_code == 400
-        return
-    assert answer.json()["model"] == BASE
+    """The request goes where its body says, and no server ever sees the header."""
+    answer = gateway.chat("hello", headers={name: value, "x-test": name})
     assert served(answer).startswith("llama-")
+    assert answer.json()["model"] == BASE
     entries = [entry for server in gateway.endpoints["llama"] for entry in gateway.state(server).last]
-    forged = [dict(entry["headers"]) for entry in entries if ["x-test", "forged"] in entry["headers"]]
-    assert forged
-    assert value not in {headers.get(name.lower()) for headers in forged}
+    seen = [headers for entry in entries if ["x-test", name] in (headers := entry["headers"])]
+    assert len(seen) == 1
+    assert [name.lower(), value] not in seen[0]
 
 
 def test_sheddable_requests_are_refused_when_the_pool_is_full_and_others_are_not(gateway):
@@ -91,7 +85,7 @@ def test_sheddable_requests_are_refused_when_the_pool_is_full_and_others_are_not
     (server,) = gateway.endpoints["deepseek"]
     sheddable = {"x-gateway-inference-objective": "batch"}
     assert gateway.chat("idle", model=OTHER, headers=sheddable).status_code == 200
-    gateway.http.post(f"{server}/admin/faults", json={"slow": 5000.0})
+    gateway.http.post(f"{server}/admin/faults", json={"slow": 400.0})
     with ThreadPoolExecutor(16) as pool, httpx.Client(timeout=60) as http:
         body = {
             "model": OTHER,

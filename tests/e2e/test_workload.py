@@ -48,7 +48,6 @@ async def test_conversations_find_most_of_what_can_be_found(gateway):
     ideal = ideal_hits(text_prompt(request.prompt) for request in requests).rate
     measured = measured_hits(answers).rate
     chance = by_chance(requests)
-    print(f"ideal {ideal:.3f} measured {measured:.3f} chance {chance:.3f} {servers(answers)}")
     assert measured > (ideal + chance) / 2
     assert min(servers(answers).values()) > len(requests) / 4
 
@@ -64,5 +63,4 @@ async def test_a_trace_can_be_played(gateway, trace, count):
     answers = await play(gateway, requests)
     assert len(answers) == count
     ideal = ideal_hits(text_prompt(request.prompt) for request in requests).rate
-    print(f"ideal {ideal:.3f} measured {measured_hits(answers).rate:.3f} {servers(answers)}")
     assert 0 < measured_hits(answers).rate <= ideal + 0.05

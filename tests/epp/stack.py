@@ -89,7 +89,7 @@ async def picker(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what is bound to happen; pytest's timeout is the bound."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event to offer
         await asyncio.sleep(0.005)
 
 
@@ -124,8 +124,13 @@ def any_port(seed: int) -> int:
     return random.Random(seed).randint(21300, 21399)
 
 
-def envoy_config(*, epp: int, port: int) -> dict[str, Any]:
-    """Return the smallest gateway: pick by body, membership by EDS, ends by the access log."""
+def envoy_config(*, epp: int, port: int, digest: str = "") -> dict[str, Any]:
+    """Return the smallest gateway: the pick, membership by EDS, ends by the access log.
+
+    With `digest` the picker gets headers only and that digest as metadata, as from a router in front of it; without,
+    it gets the body.
+    """
+    filters = [*([_attach(digest)] if digest else []), _ext_proc("NONE" if digest else "BUFFERED"), _router()]
     http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     return {
         "node": {"id": "test", "cluster": "test"},
@@ -143,7 +148,7 @@ def envoy_config(*, epp: int, port: int) -> dict[str, Any]:
                                         "@type": http,
                                         "stat_prefix": "edge",
                                         "access_log": [_access_log()],
-                                        "http_filters": [_ext_proc(), _router()],
+                                        "http_filters": filters,
                                         "route_config": {"virtual_hosts": [_routes()]},
                                     },
                                 }
@@ -179,9 +184,18 @@ def _access_log() -> dict[str, Any]:
     }
 
 
-def _ext_proc() -> dict[str, Any]:
+def _attach(digest: str) -> dict[str, Any]:
+    kind = "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config"
+    metadata = [{"metadata_namespace": "gw.bbr", "value": {"digest": digest}}]
+    return {
+        "name": "envoy.filters.http.set_metadata",
+        "typed_config": {"@type": kind, "metadata": metadata},
+    }
+
+
+def _ext_proc(body: str) -> dict[str, Any]:
     kind = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
-    modes = {"request_header_mode": "SEND", "request_body_mode": "BUFFERED", "response_header_mode": "SKIP"}
+    modes = {"request_header_mode": "SEND", "request_body_mode": body, "response_header_mode": "SKIP"}
     return {
         "name": "epp",
         "typed_config": {
@@ -190,7 +204,10 @@ def _ext_proc() -> dict[str, Any]:
             "processing_mode": modes,
             "message_timeout": "5s",
             "request_attributes": ["xds.cluster_name"],
-            "metadata_options": {"receiving_namespaces": {"untyped": ["envoy.lb", "gw.epp", "gw.bbr"]}},
+            "metadata_options": {
+                "forwarding_namespaces": {"untyped": ["gw.bbr"]},
+                "receiving_namespaces": {"untyped": ["envoy.lb", "gw.epp", "gw.bbr"]},
+            },
         },
     }
 

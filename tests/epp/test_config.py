@@ -73,15 +73,15 @@ def test_parameters_of_a_default_plugin_can_be_set_without_a_profile():
         ("flowControl: {}", "unknown field `flowControl`"),
         (
             "plugins: [{type: queue-scorer, parameter: {}}]",
-            r"unknown field `parameter` - at `\$.plugins\[...\]`",
+            r"unknown field `parameter` - at `\$.plugins\[0\]`",
         ),
-        ("plugins: [{name: x}]", r"`type` - at `\$.plugins\[...\]`"),
-        ("pools: [{name: a, endpoints: ['10.0.0.1']}]", r"expected host:port.*\$.pools\[...\]"),
-        ("pools: [{name: a, endpoints: ['https://a:1']}]", r"metrics.scheme: https.*\$.pools\[...\]"),
-        ("pools: [{name: a, metrics: {interval_seconds: 0}}]", r"\$.pools\[...\].metrics.interval_seconds"),
-        ("pools: [{name: a, dns: [{host: b, port: 0}]}]", r"\$.pools\[...\].dns\[...\].port"),
-        ("objectives: [{name: a, priority: high}]", r"\$.objectives\[...\].priority"),
-        ("schedulingProfiles: [{name: a, plugins: [{pluginRef: b, weight: -1}]}]", r"plugins\[...\].weight"),
+        ("plugins: [{name: x}]", r"`type` - at `\$.plugins\[0\]`"),
+        ("pools: [{name: a, endpoints: ['10.0.0.1']}]", r"expected host:port.*\$.pools\[0\]"),
+        ("pools: [{name: a, endpoints: ['https://a:1']}]", r"metrics.scheme: https.*\$.pools\[0\]"),
+        ("pools: [{name: a, metrics: {interval_seconds: 0}}]", r"\$.pools\[0\].metrics.interval_seconds"),
+        ("pools: [{name: a, dns: [{host: b, port: 0}]}]", r"\$.pools\[0\].dns\[0\].port"),
+        ("objectives: [{name: a, priority: high}]", r"\$.objectives\[0\].priority"),
+        ("schedulingProfiles: [{name: a, plugins: [{pluginRef: b, weight: -1}]}]", r"plugins\[0\].weight"),
         ("apiVersion: v1", "stands twice"),
     ],
 )
@@ -169,7 +169,7 @@ def test_a_detector_must_be_one():
 
 
 def test_two_objectives_of_one_name_are_refused():
-    """Which one would count?"""
+    """It is not clear which one would count."""
     with pytest.raises(ConfigError, match=r"\$.objectives: 'a' is named 2 times"):
         make_objectives(read("objectives: [{name: a, priority: 1}, {name: a, priority: 2}]"))
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+from services.epp.accesslog import AccessLog
 from services.epp.config import EndpointPickerConfig, PoolSpec, Scrape
 from services.extproc.lifecycle import Parts
+from services.openai.digest import encode
+from services.pb import accesslog_pb2 as pb
 from tests.epp.stack import any_port, chat, envoy, envoy_config, fake_server, free_port, picker, until
+from tests.epp.world import digest, text
 
 pytestmark = pytest.mark.e2e
 
@@ -85,3 +89,34 @@ async def test_without_a_ready_server_the_client_gets_a_503_with_a_reason(tmp_pa
 
     assert status == 503
     assert answer["error"]["message"] == "no server of pool 'llama' is ready"
+
+
+async def test_a_digest_from_the_router_is_used_and_does_not_come_back(tmp_path, monkeypatch):
+    """The picker sees headers only; the access log has the decision, and the digest no more."""
+    logged: list[pb.HTTPAccessLogEntry] = []
+    receive = AccessLog.receive
+
+    def spy(self: AccessLog, message: pb.StreamAccessLogsMessage) -> None:
+        logged.extend(message.http_logs.log_entry)
+        receive(self, message)
+
+    monkeypatch.setattr(AccessLog, "receive", spy)
+    attached = digest(text(5000, 1), model="m")
+    async with (
+        fake_server() as one,
+        fake_server() as two,
+        picker(config_of(one.address, two.address)) as running,
+    ):
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        port = any_port(4)
+        config = envoy_config(epp=ports.grpc, port=port, digest=encode(attached))
+        async with envoy(config, tmp_path), aiohttp.ClientSession() as session:
+            answers = [await chat(session, f"http://127.0.0.1:{port}", f"{number}") for number in range(6)]
+            await until(lambda: len(logged) == 6)
+
+    assert len({answer["served"] for _, answer in answers}) == 1
+    assert total(parts, "inference_objective_request_total", model_name="m") == 6
+    found = [entry.common_properties.metadata.filter_metadata for entry in logged]
+    assert all("decision" in metadata["gw.epp"].fields for metadata in found)
+    assert [metadata["gw.bbr"].fields["digest"].string_value for metadata in found] == [""] * 6

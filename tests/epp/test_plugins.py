@@ -51,7 +51,7 @@ def test_built_in_names_cannot_be_taken(monkeypatch):
 
 
 def test_a_name_from_two_packages_is_refused():
-    """Which one would it be?"""
+    """It is not clear which one is meant."""
     with pytest.raises(PluginError, match="more than one installed package"):
         build("zone-scorer", {}, installed=lambda: [outside("zone-scorer"), outside("zone-scorer")])
 

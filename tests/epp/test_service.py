@@ -12,7 +12,7 @@ from services.epp.pool import Pool
 from services.epp.service import EndpointPicker, PickExchange
 from services.extproc.decisions import Emit, Forward, Stream
 from services.extproc.errors import BadRequest, Overloaded, Unavailable
-from services.extproc.events import End, Headers, Outcome, Request, ResponseChunk, ResponseHead
+from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseChunk, ResponseHead
 from services.openai.digest import encode
 from tests.epp.world import Clock, address, digest, director_of, pool_of, text
 
@@ -156,7 +156,7 @@ async def test_the_subset_hint_is_obeyed(director, hint):
 
 async def test_an_empty_subset_is_503(director):
     """The proxy allows nobody."""
-    metadata = {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": []}}
+    metadata: Metadata = {"envoy.lb.subset_hint": {"x-gateway-destination-endpoint-subset": []}}
     with pytest.raises(Unavailable):
         await picked(director, request(body=b"", metadata=metadata))
 

@@ -135,11 +135,11 @@ def random_lines(rng: random.Random) -> list[str]:
     lines.append(
         f'vllm:cache_config_info{{x="{value()}",block_size="16",num_gpu_blocks="{rng.randint(1, 9)}"}} 1'
     )
-    for moment in rng.sample(range(1000), 3):
-        lines.append(
-            f'vllm:lora_requests_info{{max_lora="2",running_lora_adapters="{value()}",'
-            f'waiting_lora_adapters="{value()}"}} {moment}'
-        )
+    lines.extend(
+        f'vllm:lora_requests_info{{max_lora="2",running_lora_adapters="{value()}",'
+        f'waiting_lora_adapters="{value()}"}} {moment}'
+        for moment in rng.sample(range(1000), 3)
+    )
     return lines
 
 

@@ -38,11 +38,14 @@ def alive(pid: int) -> bool:
 async def test_a_child_that_dies_ends_the_group_with_its_last_words(tmp_path):
     """The sentence says who, how, where its log is, and the end of it."""
     code = "import sys; print('first'); print('no such model', file=sys.stderr); sys.exit(3)"
-    with pytest.raises(ExceptionGroup) as raised:
+
+    async def run() -> None:
         async with asyncio.TaskGroup() as group:
-            children = Children(tmp_path, group, echo=False)
-            await children.start(python("epp", code))
+            await Children(tmp_path, group, echo=False).start(python("epp", code))
             await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await run()
     (death,) = raised.value.exceptions
     assert isinstance(death, ChildDied)
     assert str(death).startswith("epp ended with status 3")

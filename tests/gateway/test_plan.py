@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def plan(*endpoints: str, pools: tuple[str, ...] = POOLS, redis: str | None = No
 
 
 def values(argv: tuple[str, ...], flag: str) -> list[str]:
-    return [value for name, value in zip(argv, argv[1:], strict=False) if name == flag]
+    return [value for name, value in itertools.pairwise(argv) if name == flag]
 
 
 def test_the_demo_has_two_llamas_and_one_server_for_each_other_pool():

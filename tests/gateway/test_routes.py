@@ -31,7 +31,9 @@ def test_pools_are_listed_once_in_the_order_of_the_routes():
 
 def test_a_path_has_its_own_limit_or_the_files():
     """Retries may keep as much as the most generous path lets in."""
-    found = routes(ROUTE + "body_limit: 2048\npaths: [{prefix: /v1/audio/, body_limit: 4096}, {prefix: /v1/}]")
+    found = routes(
+        ROUTE + "body_limit: 2048\npaths: [{prefix: /v1/audio/, body_limit: 4096}, {prefix: /v1/}]"
+    )
     assert [found.limit(path) for path in found.paths] == [4096, 2048]
     assert found.largest_body == 4096
     assert found.limit(Path(path="/x")) == 2048

@@ -9,7 +9,7 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.model_server.conftest import ADAPTER, MODEL
+from tests.model_server.conftest import ADAPTER, MODEL, client
 from tools.model_server.core import Settings
 from tools.model_server.server import serve
 
@@ -24,17 +24,10 @@ COMPLETIONS = "/v1/chat/completions"
 
 
 @pytest.fixture
-async def http(server):
-    """Return a plain client of the server."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
-        yield client
-
-
-@pytest.fixture
 async def admin(server):
     """Return a client of the admin port, which no fault closes."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.admin_port}", timeout=10) as client:
-        yield client
+    async with client(f"http://127.0.0.1:{server.admin_port}") as plain:
+        yield plain
 
 
 async def raw_exchange(server, body, headers=""):
@@ -198,8 +191,8 @@ async def eventually_refused(url):
     async with asyncio.timeout(5):
         while True:
             try:
-                async with httpx.AsyncClient() as client:
-                    await client.get(url + "/health")
+                async with client(url) as plain:
+                    await plain.get("/health")
             except httpx.ConnectError:
                 return
             except httpx.TransportError:
@@ -211,8 +204,8 @@ async def eventually_serves(url):
     async with asyncio.timeout(5):
         while True:
             try:
-                async with httpx.AsyncClient() as client:
-                    assert (await client.get(url + "/health")).status_code == 200
+                async with client(url) as plain:
+                    assert (await plain.get("/health")).status_code == 200
             except httpx.TransportError:
                 await asyncio.sleep(0.01)
             else:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.model_server.conftest import ADAPTER, MODEL
 
 COMPLETIONS = "/v1/chat/completions"
-
-
-@pytest.fixture
-async def http(server):
-    """Return a plain client of the server."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
-        yield client
 
 
 def ask(model=MODEL, **more):

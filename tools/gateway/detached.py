@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -53,12 +54,12 @@ def stop(run_dir: Path) -> int:
     if owner is None:
         click.echo(f"inference-gateway: nothing runs from {run_dir}", err=True)
         return 1
-    os.kill(owner, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while rundir.holder(run_dir) is not None:
-        if time.monotonic() > deadline:
-            click.echo(f"inference-gateway: process {owner} does not stop", err=True)
-            return 1
-        time.sleep(POLL_SECONDS)
+    process = os.pidfd_open(owner)
+    signal.pidfd_send_signal(process, signal.SIGTERM)
+    ended, _, _ = select.select([process], [], [], STOP_SECONDS)
+    os.close(process)
+    if not ended:
+        click.echo(f"inference-gateway: process {owner} does not stop", err=True)
+        return 1
     click.echo(f"stopped process {owner}", err=True)
     return 0

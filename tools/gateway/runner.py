@@ -38,6 +38,8 @@ def run(options: Options) -> int:
         with rundir.claimed(run_dir):
             require_free(plan.run_ports)
             return asyncio.run(_supervise(plan, routes, run_dir))
+    except KeyboardInterrupt:  # before there was anything to stop
+        return 0
     except REFUSALS as error:
         click.echo(f"inference-gateway: {error}", err=True)
         return 1
@@ -49,11 +51,12 @@ def announcement(ready: Ready) -> str:
 
 
 async def _supervise(plan: Plan, routes: Routes, run_dir: Path) -> int:
+    asked = _stop_signals()
     console = Console()
     console.say(f"logs and Envoy's configuration: {run_dir}")
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_until_signal())
+            group.create_task(_until(asked))
             async with running(plan, routes, run_dir, console) as ready:
                 _announce(ready, run_dir)
                 await asyncio.get_running_loop().create_future()
@@ -66,11 +69,15 @@ async def _supervise(plan: Plan, routes: Routes, run_dir: Path) -> int:
     return status
 
 
-async def _until_signal() -> None:
-    """Raise `Stopped` on the first SIGINT or SIGTERM; more of them change nothing."""
+def _stop_signals() -> asyncio.Event:
+    """Return what the first SIGINT or SIGTERM sets; more of them change nothing."""
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    return asked
+
+
+async def _until(asked: asyncio.Event) -> None:
     await asked.wait()
     raise Stopped
 

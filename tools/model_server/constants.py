@@ -5,8 +5,7 @@
 | prefill rate | 8,000 tokens/s | SMG's `mock_worker` |
 | decode step | 6.0 ms + 0.35 ms per sequence | SMG's `mock_worker` |
 | KV cache | 524,288 tokens in blocks of 16 | SMG's `mock_worker`; 16 is vLLM's default block size |
-| context read | 39 ns per cached token and step | Llama-3.1-8B keeps 131,072 B of KV per token (32 layers x 8 heads \
-x 128 x 2 x 2 B); an H100 reads 3.35 TB/s |
+| context read | 39 ns per token and step | 131,072 B of KV per token of Llama-3.1-8B, over an H100's 3.35 TB/s |
 | token budget of a step | 2,048 | vLLM's default `max_num_batched_tokens` |
 | sequences in a batch | 256 | vLLM's default `max_num_seqs` |
 | adapter slots | 4 | the reference benchmark for many adapters uses 3 to 4 |

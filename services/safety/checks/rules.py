@@ -45,6 +45,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     category: str
     pattern: str
     """In the subset of `patterns`."""
+    word_start: bool = False
+    """A match begins where a word does: after a sign, an underscore or an escape such as `\\n` in tool arguments.
+    Without it, a stream must hold the last letter of every word that ends as a match may begin."""
     keywords: tuple[str, ...] = ()
     """One of them stands in every match, in any case. Without one the pattern runs on every text."""
     validator: str | None = None
@@ -53,6 +56,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_length: int | None
     """Characters of the longest match; null says that there is none."""
     examples: Examples | None = None
+
+
+WORD_START = r"(?:\\[nrt]|_|\b)"
+"""An escape in front of a match becomes part of it: `\\n` looks like the letter n, so there is no word boundary."""
 
 
 def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
@@ -112,14 +119,12 @@ class _Compiled:
 
     def __init__(self, rule: Rule) -> None:
         try:
-            node = patterns.parse(rule.pattern)
-            self.pattern = re2.compile(_flagged(rule, rule.pattern), _options())
+            node = patterns.parse(_source(rule))
+            self.pattern = re2.compile(_flagged(rule, _source(rule)), _options())
         except (patterns.PatternError, re2.error) as error:
             raise RuleError(f"rule {rule.id!r}: {error}") from error
-        if patterns.longest(node) != rule.max_length:
-            raise RuleError(
-                f"rule {rule.id!r}: max_length is {rule.max_length}, expected {patterns.longest(node)}"
-            )
+        if (length := patterns.longest(node)) != rule.max_length:
+            raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {length}")
         if rule.validator is not None and rule.validator not in VALIDATORS:
             raise RuleError(
                 f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}"
@@ -137,7 +142,7 @@ class RuleSet:
         self.rules = tuple(rules)
         self._always = [entry for entry in compiled if not entry.rule.keywords]
         self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])
-        self._gate = _any([_flagged(entry.rule, entry.rule.pattern) for entry in self._always])
+        self._gate = _any([_flagged(entry.rule, _source(entry.rule)) for entry in self._always])
         self._tail = _any([entry.prefix for entry in compiled], anchor=r"\z")
 
     @property
@@ -267,6 +272,10 @@ class _Offsets:
             self._char -= len(self._data[byte : self._byte].decode("utf-8"))
         self._byte = byte
         return self._char
+
+
+def _source(rule: Rule) -> str:
+    return f"{WORD_START}(?:{rule.pattern})" if rule.word_start else rule.pattern
 
 
 def _flagged(rule: Rule, pattern: str) -> str:

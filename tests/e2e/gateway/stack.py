@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -42,7 +43,7 @@ class Gateway:
     models: list[str]
     endpoints: dict[str, list[str]]
     redis: str
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    http: httpx.Client = field(kw_only=True)
 
     def chat(
         self, text: str, *, model: str = BASE, headers: dict[str, str] | None = None, **more: object
@@ -72,7 +73,10 @@ class Gateway:
 
     def at_rest(self) -> bool:
         """Say whether no server works and the picker believes so too."""
-        running = [self.state(server).running for server in self.servers]
+        try:
+            running = [self.state(server).running for server in self.servers]
+        except httpx.TransportError:  # one that refuses on demand
+            return False
         return not any(running) and self.metric("epp", "epp_inflight_requests") == 0
 
 
@@ -107,7 +111,9 @@ def gateway_running(folder: Path) -> Iterator[Gateway]:
         subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process,
     ):
         try:
-            yield _ready(process, log)
+            ready = _ready(process, log)
+            with httpx.Client(timeout=30) as http:
+                yield Gateway(**ready, http=http)
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -129,7 +135,7 @@ def free_offset() -> int:
     raise PortError("no port offset is free")
 
 
-def _ready(process: subprocess.Popen[bytes], log: Path) -> Gateway:
+def _ready(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     def line() -> str | None:
         found = re.search(r"^ready (\{.*\})$", log.read_text(), re.MULTILINE)
         if found is None and process.poll() is not None:
@@ -137,7 +143,8 @@ def _ready(process: subprocess.Popen[bytes], log: Path) -> Gateway:
         return found[1] if found else None
 
     wait_until(line, "the gateway says that it is ready", deadline=90)
-    return Gateway(**json.loads(line() or ""))
+    ready: dict[str, Any] = json.loads(line() or "")
+    return ready
 
 
 class Parts:
@@ -153,6 +160,7 @@ class Parts:
         routes = check_directory(CONFIG)
         self.plan: Plan = make_plan(options, routes.pools, binaries.find(), folder)
         self._folder = folder
+        self._http = httpx.Client(timeout=30)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         config = bootstrap.build(routes, self.plan.ports.addresses())
         (folder / "envoy.json").write_text(bootstrap.to_json(config))
@@ -175,6 +183,7 @@ class Parts:
             self.start(name)
 
     def kill_all(self) -> None:
+        self._http.close()
         for name in list(self._processes):
             self.kill(name)
 
@@ -188,6 +197,7 @@ class Parts:
             [],
             {pool: list(urls) for pool, urls in self.plan.endpoints.items()},
             self.plan.redis_url,
+            http=self._http,
         )
 
     @property

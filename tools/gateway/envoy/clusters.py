@@ -129,8 +129,10 @@ def _grpc_health() -> core.HealthCheck:
     return core.HealthCheck(
         timeout=seconds(1),
         interval=seconds(2),
-        # Without these an idle gateway would notice a service that comes up late only after a minute.
-        no_traffic_interval=seconds(1),
+        # A service that comes up late is noticed at once. The first two count until a cluster has had a request; left
+        # out they are a minute.
+        no_traffic_interval=seconds(0.25),
+        no_traffic_healthy_interval=seconds(2),
         unhealthy_interval=seconds(0.25),
         unhealthy_threshold=2,
         healthy_threshold=1,
@@ -147,7 +149,7 @@ def _one_endpoint(name: str, where: Address) -> endpoint.ClusterLoadAssignment:
 
 def _eds_from_epp() -> core.ConfigSource:
     # The stream comes back fast after a restart of the EPP; Envoy keeps the last members meanwhile.
-    backoff = core.BackoffStrategy(base_interval=seconds(0.2), max_interval=seconds(2))
+    backoff = core.BackoffStrategy(base_interval=seconds(0.1), max_interval=seconds(0.5))
     epp = core.GrpcService(
         envoy_grpc=core.GrpcServiceEnvoyGrpc(
             cluster_name="epp", retry_policy=core.RetryPolicy(retry_back_off=backoff)

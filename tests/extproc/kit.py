@@ -1,0 +1,111 @@
+"""A service whose every answer is an argument, and messages that are short to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from services.extproc.decisions import (
+    BodyDecision,
+    Emit,
+    Forward,
+    HeadDecision,
+    Reject,
+    RequestDecision,
+)
+from services.extproc.errors import ExtProcError
+from services.extproc.events import End, Headers, Request, ResponseChunk, ResponseHead
+from services.extproc.exchange import Exchange, FailMode
+from services.extproc.messages import Message, Mode, Modes, Part, Side
+
+POST = Headers([(":method", "POST"), (":path", "/v1/chat/completions")])
+
+
+def request_headers(*, end: bool = False, length: int | None = None, modes: Modes | None = None) -> Message:
+    items = [*POST] if length is None else [*POST, ("content-length", str(length))]
+    return Message(Side.REQUEST, headers=Headers(items), end=end, modes=modes)
+
+
+def request_body(data: bytes, *, end: bool = False) -> Message:
+    return Message(Side.REQUEST, Part.BODY, data=data, end=end)
+
+
+def response_headers(*, status: int = 200, end: bool = False, modes: Modes | None = None) -> Message:
+    return Message(Side.RESPONSE, headers=Headers([(":status", str(status))]), end=end, modes=modes)
+
+
+def response_body(data: bytes, *, end: bool = False) -> Message:
+    return Message(Side.RESPONSE, Part.BODY, data=data, end=end)
+
+
+def trailers(side: Side) -> Message:
+    return Message(side, Part.TRAILERS)
+
+
+REQUEST_MODES = (Mode.BUFFERED, Mode.STREAMED, Mode.FULL_DUPLEX_STREAMED)
+
+
+@dataclass
+class Fake:
+    """A service and its exchanges. What an answer is given as is returned, called, or raised."""
+
+    fail_mode: FailMode = FailMode.CLOSED
+    request: RequestDecision | Exception | Callable[[Request], RequestDecision] = field(
+        default_factory=Forward
+    )
+    head: HeadDecision | Exception = field(default_factory=Forward)
+    chunk: Exception | Callable[[ResponseChunk], Emit] = lambda chunk: Emit(chunk.data)
+    body: BodyDecision | Exception | Callable[[bytes], BodyDecision] = field(default_factory=Forward)
+    overflow: Forward | Reject | None = None
+    on_headers: bool | Exception = False
+    name: str = "fake"
+    requests: list[Request] = field(default_factory=list)
+    heads: list[ResponseHead] = field(default_factory=list)
+    chunks: list[ResponseChunk] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    contexts: list[Mapping[str, str]] = field(default_factory=list)
+
+    def open(self, context: Mapping[str, str]) -> Exchange:
+        self.contexts.append(context)
+        return FakeExchange(self)
+
+    def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
+        return Reject(error.status, error.message.encode(), details=error.reason)
+
+
+class FakeExchange(Exchange):
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+
+    def decides_on_headers(self, request):
+        return _given(self._fake.on_headers)
+
+    async def request(self, request):
+        self._fake.requests.append(request)
+        return _given(self._fake.request, request)
+
+    async def response_head(self, head):
+        self._fake.heads.append(head)
+        return _given(self._fake.head)
+
+    async def response_chunk(self, chunk):
+        self._fake.chunks.append(chunk)
+        return _given(self._fake.chunk, chunk)
+
+    async def response_body(self, body):
+        self._fake.bodies.append(body)
+        return _given(self._fake.body, body)
+
+    async def response_overflow(self, held):
+        self._fake.bodies.append(held)
+        return self._fake.overflow or await super().response_overflow(held)
+
+    def end(self, end):
+        self._fake.ends.append(end)
+
+
+def _given(answer, *arguments):
+    if isinstance(answer, Exception):
+        raise answer
+    return answer(*arguments) if callable(answer) else answer

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.gateway.binaries import find
+from tools.gateway.checks import read_routes
+from tools.gateway.envoy.addresses import COMPOSE, AddressBook
+from tools.gateway.envoy.bootstrap import build, from_yaml, to_json, to_yaml
+from tools.gateway.ports import Ports
+from tools.gateway.routes import Edge, Routes, ServiceCall, Services
+
+ROOT = Path(__file__).parents[3]
+ENVOY_YAML = ROOT / "envoy" / "envoy.yaml"
+
+
+@pytest.fixture(scope="module")
+def routes() -> Routes:
+    return read_routes(ROOT / "config" / "routes.yaml")
+
+
+def validate(path: Path) -> None:
+    command = [str(find().envoy), "--mode", "validate", "--log-level", "error", "-c", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_readable_file_says_what_the_builder_builds(routes):
+    """envoy/envoy.yaml is written by hand for people; neither may know what the other does not."""
+    assert from_yaml(ENVOY_YAML.read_text()).to_dict() == build(routes, COMPOSE).to_dict()
+
+
+@pytest.mark.e2e
+def test_the_readable_file_is_valid():
+    """By the judgement of the real binary."""
+    validate(ENVOY_YAML)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("addresses", [COMPOSE, Ports.at(offset=13350).addresses()], ids=["compose", "local"])
+def test_what_the_builder_builds_is_valid(routes, addresses: AddressBook, tmp_path):
+    """With names and with addresses."""
+    path = tmp_path / "envoy.json"
+    path.write_text(to_json(build(routes, addresses)))
+    validate(path)
+
+
+@pytest.mark.e2e
+def test_every_switch_of_the_routes_is_valid(routes, tmp_path):
+    """Fail-open, nobody trusted, one attempt, unchecked answers."""
+    open_services = Services(
+        safety=ServiceCall(timeout_seconds=0.5, fail_open=True), epp=ServiceCall(fail_open=True)
+    )
+    other = Routes(
+        routes=tuple(
+            type(route)(base_model=route.name, pools=route.pools, attempts=1, check_answers=False)
+            for route in routes.routes
+        ),
+        edge=Edge(),
+        services=open_services,
+    )
+    path = tmp_path / "envoy.json"
+    path.write_text(to_json(build(other, COMPOSE)))
+    validate(path)
+
+
+def test_yaml_and_objects_say_the_same(routes):
+    """`render` prints the one and `up` runs the other."""
+    built = build(routes, COMPOSE)
+    assert from_yaml(to_yaml(built)).to_dict() == built.to_dict()

@@ -1,0 +1,136 @@
+"""What the tests of the safety service share: policies from a few lines, and streams of each dialect."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from services.extproc.config import parse
+from services.openai import sse
+from services.safety.assemble import assemble
+from services.safety.config import SafetyConfig
+
+SECRET = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
+PEM = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEAxgNSJ7mkz9kBcVpKxNEHB8q1\nZZtV\n-----END RSA PRIVATE KEY-----"
+
+CONFIG = """
+blocklists: {names: [project bluebird]}
+policies:
+  default:
+    prompt:
+      actions:
+      - {match: [secret, blocklist], action: block}
+      - {match: [card, us-ssn, iban], action: redact}
+      - {match: [email], action: inspect}
+      unscannable: allow
+    response:
+      actions:
+      - {match: [blocklist], action: block}
+      - {match: [secret, card], action: redact}
+      - {match: [email], action: inspect}
+      unscannable: allow
+  strict:
+    prompt: {actions: [{match: [secret], action: block}]}
+    response: {actions: [{match: [secret], action: redact}], at_limit: block, hold_limit: 1014}
+  open:
+    prompt: {actions: [{match: [secret], action: block}], on_error: open, unscannable: allow}
+    response: {actions: [{match: [secret], action: redact}], on_error: open, unscannable: allow}
+  none: {}
+models: {free: none}
+"""
+
+
+def policies(text=CONFIG, checks=None, providers=()):
+    return assemble(parse(text, SafetyConfig), checks or {}, providers).policies
+
+
+@functools.cache
+def demo():
+    """The policies of `CONFIG`, compiled once."""
+    return policies()
+
+
+def side(name="default"):
+    return demo().by_name[name].response
+
+
+def body(document):
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def chat(pieces, *, field="content", index=0):
+    """A chat stream that says `pieces`."""
+    events = [_chat({field: piece}, index) for piece in pieces]
+    return events + [_chat({}, index, "stop"), sse.event(b"[DONE]")]
+
+
+def arguments(pieces):
+    """A chat stream of one tool call."""
+    first = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]}
+    more = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
+    return [_chat(delta) for delta in [first, *more]] + [_chat({}, 0, "tool_calls"), sse.event(b"[DONE]")]
+
+
+def completions(pieces):
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+    choices = [{"index": 0, "text": piece, "logprobs": None, "finish_reason": None} for piece in pieces]
+    choices[-1]["finish_reason"] = "stop"
+    return [sse.event(body(head | {"choices": [choice]})) for choice in choices] + [sse.event(b"[DONE]")]
+
+
+def messages(pieces):
+    start = {"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}}
+    events = [start, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, {"type": "ping"}]
+    events += [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces]
+    events += [{"type": "content_block_stop", "index": 0}, {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
+    return [_named(event) for event in events]
+
+
+def responses(pieces):
+    text = "".join(pieces)
+    answer = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "in_progress", "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": text, "annotations": []}]}
+    events = [{"type": "response.created", "response": answer}]
+    events += [{"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces]
+    events += [{"type": "response.output_text.done", **place, "text": text, "logprobs": []}]
+    events += [{"type": "response.output_item.done", "output_index": 0, "item": item}]
+    events += [{"type": "response.completed", "response": answer | {"status": "completed", "output": [item]}}]
+    return [_named(event | {"sequence_number": number}) for number, event in enumerate(events)]
+
+
+def documents(stream):
+    """The decoded data of a stream's events, `[DONE]` left out."""
+    framer = sse.Framer()
+    events = framer.feed(stream)
+    assert framer.flush() is None, "the stream ends within an event"
+    return [json.loads(event.data) for event in events if event.data not in {None, b"[DONE]"}]
+
+
+def said(stream):
+    """The text that a client puts together from a stream of any dialect: tool arguments and content alike."""
+    return "".join(_said(document) for document in documents(stream))
+
+
+def _said(document):
+    kind = document.get("type", "")
+    if kind == "response.output_text.delta":
+        return document["delta"]
+    if kind == "content_block_delta":
+        return document["delta"]["text"]
+    out = ""
+    for choice in document.get("choices", []):
+        delta = choice.get("delta", {})
+        out += choice.get("text", "") + (delta.get("content") or "") + (delta.get("reasoning_content") or "")
+        out += "".join(call["function"].get("arguments", "") for call in delta.get("tool_calls", []))
+    return out
+
+
+def _chat(delta, index=0, finish=None):
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m"}
+    return sse.event(body(head | {"choices": [choice]}))
+
+
+def _named(document):
+    return sse.event(body(document), document["type"])

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+
+from tests.safety import kit
+import pytest
+from openai.types import Completion
+from openai.types.chat import ChatCompletionChunk
+from openai.types.responses import ResponseIncompleteEvent
+
+from services.openai import sse
+from services.safety.judge import Tally
+from services.safety.stream import StreamFilter
+from services.safety.verdict import Action, State
+
+DIALECTS = {
+    "chat": kit.chat,
+    "reasoning": lambda pieces: kit.chat(pieces, field="reasoning_content"),
+    "arguments": lambda pieces: kit.arguments(['{"k":"', *pieces, '"}']),
+    "completions": kit.completions,
+    "messages": kit.messages,
+    "responses": kit.responses,
+}
+WORDS = ["it is ", kit.SECRET[:1], kit.SECRET[1:9], kit.SECRET[9:], " and ", "4111 1111", " 1111 1111", " é😀 AK"]
+CLEAN = "it is [REDACTED:aws-access-key] and [REDACTED:card] é😀 AK"
+
+
+def run(parts, side=None):
+    tally = Tally()
+    stream = StreamFilter(side or kit.side(), tally)
+    out = [stream.feed(part) for part in parts]
+    if not stream.ended:
+        out.append(stream.feed(b"", end=True))
+    return b"".join(out), tally, stream
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_cut_at_every_byte_gives_what_the_whole_stream_gives(dialect):
+    """Events, UTF-8 sequences and matches may be cut anywhere: the client reads the same text."""
+    stream = b"".join(DIALECTS[dialect](WORDS))
+    expected, _, _ = run([stream])
+    assert CLEAN in kit.said(expected)
+    for cut in range(len(stream) + 1):
+        assert run([stream[:cut], stream[cut:]])[0] == expected
+    assert run([bytes([byte]) for byte in stream])[0] == expected
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions", "messages", "responses"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_deltas_of_any_size_say_what_the_unstreamed_answer_says(dialect, size):
+    """The text that a client puts together does not depend on how the model cut it."""
+    text = "".join(WORDS)
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert kit.said(run(DIALECTS[dialect](pieces))[0]) == CLEAN
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_clean_events_leave_byte_for_byte_and_at_once(dialect):
+    """Nothing is held or rewritten where nothing is found."""
+    _, _, stream = run([])
+    stream = StreamFilter(kit.side(), Tally())
+    for event in DIALECTS[dialect](["Good ", "morning, ", "how do ", "you do?"]):
+        assert stream.feed(event) == event
+    assert stream.most_held == 0
+
+
+def test_comments_and_usage_events_leave_as_they_came():
+    """Keep-alives and the usage event of `include_usage` say nothing that a rule reads."""
+    usage = sse.event(b'{"id":"x","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":123456789012}}')
+    for event in (b": ping\n\n", b"\n", b"retry: 10\n\n", usage):
+        assert run([event])[0] == event
+
+
+def test_choices_do_not_mix():
+    """With n>1 the pieces of two answers alternate; each text is followed by itself."""
+    half, rest = kit.SECRET[:10], kit.SECRET[10:]
+    one, two = kit.chat([half, rest], index=0), kit.chat([half, "…"], index=1)
+    out = kit.documents(run([one[0], two[0], one[1], two[1], one[2], two[2], one[3]])[0])
+    texts = {0: "", 1: ""}
+    for document in out:
+        for choice in document["choices"]:
+            texts[choice["index"]] += choice["delta"].get("content") or ""
+    assert texts == {0: "[REDACTED:aws-access-key]", 1: f"{half}…"}
+
+
+def test_tool_arguments_keep_their_json():
+    """The masked arguments of a streamed call parse."""
+    out = kit.said(run(kit.arguments(['{"n": 4111', '111111111111, "k": "AKIA', kit.SECRET[4:], '"}']))[0])
+    assert json.loads(out) == {"n": "[REDACTED:card]", "k": "[REDACTED:aws-access-key]"}
+
+
+def test_held_text_leaves_before_the_choice_ends():
+    """A tail that turns out harmless is said in an event of its own, before `finish_reason`."""
+    out = kit.documents(run(kit.chat(["see AK"]))[0])
+    assert [choice["delta"].get("content") for document in out for choice in document["choices"]] == ["see ", "AK", None]
+    assert out[1] | {"choices": []} == out[0] | {"choices": []}
+    assert out[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_held_text_leaves_when_the_server_breaks_off():
+    """Without `[DONE]` and without a blank line nothing that was cleared is lost."""
+    events = kit.chat(["see AK"])
+    assert kit.said(run([events[0]])[0]) == "see AK"
+    assert kit.said(run([events[0].rstrip(b"\n")])[0].rstrip(b"\n") + b"\n\n") == "see AK"
+
+
+def test_whole_texts_late_in_a_stream_are_masked_too():
+    """The responses dialect repeats the answer in its last events."""
+    out = run(kit.responses(["key ", kit.SECRET]))[0]
+    assert kit.SECRET.encode() not in out
+    completed = kit.documents(out)[-1]
+    assert completed["response"]["output"][0]["content"][0]["text"] == "key [REDACTED:aws-access-key]"
+
+
+def test_logprobs_do_not_tell_what_is_masked():
+    """They repeat the text token by token, so they leave empty."""
+    event = kit.chat(["hi"])[0].replace(b'"logprobs": null', b'"logprobs": {"content": [{"token": "AKIA"}]}')
+    assert b"AKIA" not in run([event])[0]
+    assert kit.said(run([event])[0]) == "hi"
+
+
+BLOCKED = ["well, ", "Project ", "Blue", "bird ", "is late"]
+
+
+def test_a_block_ends_a_chat_stream_with_content_filter_and_done():
+    """The SDK reads an ending that it knows, for every open choice."""
+    stream, tally, state = run([*kit.chat(["x"], index=1)[:1], *kit.chat(BLOCKED)])
+    last = ChatCompletionChunk.model_validate(kit.documents(stream)[-1])
+    assert [(choice.index, choice.finish_reason) for choice in last.choices] == [(1, "content_filter"), (0, "content_filter")]
+    assert last.id == "chatcmpl-1"
+    assert stream.endswith(b"data: [DONE]\n\n")
+    assert state.ended and tally.block == "blocklist" and tally.verdict().action is Action.BLOCK
+    assert "Project" not in kit.said(stream) and "late" not in kit.said(stream)
+
+
+def test_a_block_ends_a_completions_stream():
+    """`finish_reason` and an empty text."""
+    stream, _, _ = run(kit.completions(BLOCKED))
+    last = Completion.model_validate(kit.documents(stream)[-1])
+    assert (last.choices[0].finish_reason, last.choices[0].text) == ("content_filter", "")
+    assert stream.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_block_ends_a_messages_stream():
+    """The open block stops, the message says why, the stream stops."""
+    stream, _, _ = run(kit.messages(BLOCKED))
+    ending = kit.documents(stream)[-3:]
+    assert [event["type"] for event in ending] == ["content_block_stop", "message_delta", "message_stop"]
+    assert ending[1]["delta"]["stop_reason"] == "refusal"
+    assert stream.count(b"event: message_stop\n") == 1
+
+
+def test_a_block_ends_a_responses_stream():
+    """`response.incomplete` with the reason."""
+    stream, _, _ = run(kit.responses(BLOCKED))
+    last = ResponseIncompleteEvent.model_validate(kit.documents(stream)[-1])
+    assert last.response.incomplete_details and last.response.incomplete_details.reason == "content_filter"
+    numbers = [document["sequence_number"] for document in kit.documents(stream)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_nothing_follows_a_block():
+    """What the server still says is dropped."""
+    _, _, stream = run(kit.chat(BLOCKED))
+    assert stream.feed(b"data: more\n\n", end=True) == b""
+
+
+def test_an_event_that_cannot_be_read_ends_the_stream():
+    """Fail-closed: it may say anything."""
+    stream, tally, state = run([*kit.chat(["a"])[:1], b"data: {oops\n\n", *kit.chat(["b"])])
+    assert state.ended and tally.block == "undecodable"
+    assert kit.documents(stream)[-1]["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_an_event_that_cannot_be_read_passes_where_the_policy_is_open():
+    """And is counted as not scanned."""
+    stream, tally, _ = run([b"data: {oops\n\n"], kit.side("open"))
+    assert stream == b"data: {oops\n\n"
+    assert tally.verdict().state is State.SKIPPED and tally.verdict().skipped == ("undecodable",)
+
+
+def test_an_event_without_end_is_given_up():
+    """Memory is bounded: closed ends the stream, open lets it through unread."""
+    huge = [b"data: " + b"x" * (3 * 1024 * 1024), b"x" * (2 * 1024 * 1024)]
+    assert run(huge)[2].ended
+    assert run([*huge, b"\n\n"], kit.side("open"))[0] == b"".join(huge) + b"\n\n"
