@@ -25,6 +25,9 @@ DEFAULT_PROFILE = (
 first requests with a shared system prompt soon make a second server hold it too, after which load alone decides; and
 that a loaded adapter outweighs about one request."""
 
+MIN_STALENESS = 2.0
+"""Seconds after which metrics are old: the reference's `metrics-staleness-threshold`."""
+
 
 def make_profile(config: EndpointPickerConfig) -> Profile:
     """Return the scheduling profile that the file describes, or the default one."""
@@ -93,7 +96,12 @@ def _override(pool: PoolSpec, endpoints: list[str] | None) -> PoolSpec:
 def _pool(path: str, spec: PoolSpec, config: EndpointPickerConfig, clock: Callable[[], float]) -> Pool:
     if not spec.targets():
         raise ConfigError(f"{path}: endpoints or dns is needed")
-    limits = PoolLimits(misses=spec.metrics.misses, lease=config.in_flight.lease_seconds)
+    limits = PoolLimits(
+        misses=spec.metrics.misses,
+        lease=config.in_flight.lease_seconds,
+        # A few intervals at least: else servers would be stale by turns, and all go to the one just scraped.
+        staleness=max(MIN_STALENESS, 4 * spec.metrics.interval_seconds),
+    )
     return Pool(spec.name, clock=clock, limits=limits, scraped=spec.metrics.enabled)
 
 

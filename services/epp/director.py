@@ -79,7 +79,7 @@ class Director:
         self._observer = observer
         self._state = state
         self._subset = SubsetHint()
-        self._ready = Ready()
+        self._ready = {name: Ready(pool.limits.staleness) for name, pool in pools.items()}
         self._instance = f"{rng.getrandbits(32):08x}"
         self._count = 0
 
@@ -116,6 +116,7 @@ class Director:
 
     def _pick(self, ask: Ask, priority: int) -> Reservation:
         pool = self._pool(ask.pool)
+        pool.inflight.expire()
         situation = Situation(
             digest=ask.digest,
             now=self._clock(),
@@ -146,7 +147,7 @@ class Director:
         allowed = self._subset.keep(situation, pool.snapshot.servers)
         if not allowed and situation.subset is not None:
             raise _no_endpoint(f"no server of pool {pool.name!r} is in the subset", "no_subset")
-        ready = self._ready.keep(situation, allowed)
+        ready = self._ready[pool.name].keep(situation, allowed)
         if not ready:
             raise _no_endpoint(f"no server of pool {pool.name!r} is ready", "no_endpoint")
         return ready

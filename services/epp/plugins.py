@@ -10,8 +10,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 import msgspec
 
-from services.epp.scheduling.filters.ready import Ready
-from services.epp.scheduling.filters.subset import SubsetHint
 from services.epp.scheduling.interfaces import Detector, Filter, Picker, Scorer
 from services.epp.scheduling.pickers.max_score import MaxScore
 from services.epp.scheduling.saturation import Utilization
@@ -33,8 +31,7 @@ class SingleProfileHandler:
 
 
 BUILTIN: Mapping[str, Callable[..., object]] = {
-    "endpoint-subset-filter": SubsetHint,
-    "ready-endpoint-filter": Ready,
+    # Readiness and the subset hint are no choice: the director applies those filters to every request.
     "queue-scorer": Queue,
     "request-load-scorer": RequestLoad,
     "kv-cache-utilization-scorer": KvCacheUtilization,

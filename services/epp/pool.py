@@ -32,6 +32,8 @@ class PoolLimits:
     """Failed scrapes in a row after which a server is no longer ready: one lost packet must not empty a pool."""
     lease: float = 600.0
     """Seconds after which a request whose end nobody reported stops counting: longer than nearly every answer."""
+    staleness: float = 2.0
+    """Seconds after which metrics are old; several scrape intervals."""
     default_cache_bytes: int = DEFAULT_CAPACITY
 
 
@@ -112,7 +114,6 @@ class Pool:
 
     def reserve(self, entry: Entry) -> None:
         """Count a pick and remember its prompt, at once."""
-        self.inflight.expire()
         self.inflight.add(entry)
         self.prefixes.record(entry.slot, entry.blocks)
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from services.epp.director import Ask, Director, Reservation
 from services.epp.records import Release
 from services.epp.scheduling import subset
-from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream
+from services.extproc.decisions import Forward, HeadDecision, Reject, RequestDecision
 from services.extproc.errors import BadRequest, ExtProcError
-from services.extproc.events import End, Metadata, Outcome, Request, ResponseChunk, ResponseHead, Value
+from services.extproc.events import End, Metadata, Outcome, Request, ResponseHead, Value
 from services.extproc.exchange import Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import BOUNDARIES, KEY, NAMESPACE, Digest, DigestError, decode, digest_of
@@ -45,7 +45,7 @@ class PickExchange(Exchange):
         self._director = director
         self._pool = pool
         self._reservation: Reservation | None = None
-        self._ended = False
+        self._answered = False
 
     def decides_on_headers(self, request: Request) -> bool:
         """Do without the body where the digest came as metadata."""
@@ -73,22 +73,16 @@ class PickExchange(Exchange):
         served = head.metadata.get(LB_NAMESPACE, {}).get(SERVED)
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
-        self._ended = head.end
-        # The chunks are not looked at: the last one says that the server is done with this request.
-        return Forward() if head.end else Stream()
-
-    async def response_chunk(self, chunk: ResponseChunk) -> Emit:
-        """Let it pass."""
-        self._ended = chunk.end
-        return Emit(chunk.data)
+        self._answered = True
+        return Forward()
 
     def end(self, end: End) -> None:
-        """Release when this stream knows the end: it saw the answer's, or broke off.
+        """Release when this stream knows the end: it followed the answer, or broke off.
 
-        A stream that closes in good order after the pick, or after the answer's head, knows nothing of the end. Then
-        the access log tells.
+        A stream that closes in good order right after the pick knows nothing of the end; the access log tells. One
+        that gets the answer's head but not its body closes at the head, so its request counts until the first byte.
         """
-        if self._reservation is not None and (self._ended or end.outcome is not Outcome.FORWARDED):
+        if self._reservation is not None and (self._answered or end.outcome is not Outcome.FORWARDED):
             self._director.release(self._reservation.pool.name, self._reservation.id, Release.RESPONSE)
 
 

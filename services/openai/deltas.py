@@ -52,6 +52,7 @@ _MESSAGE_EVENTS = frozenset({
     "message_stop", "ping",
 })  # fmt: skip
 _MESSAGE_PIECES = frozenset({"text", "thinking", "partial_json"})
+_WHOLE = frozenset({Kind.NUMBER, Kind.NAME})  # servers send a function's name in one piece, and clients need it first
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -59,7 +60,7 @@ def _choices(document: dict[str, Json]) -> Reading:
     deltas, wholes, chat = [], [], False
     for text in walk(document, "assistant"):
         field = text.key[2] if len(text.key) > 2 and text.key[0] == "choices" else None  # noqa: PLR2004 - choices, index, field
-        if field in {"delta", "text"} and text.scannable and text.kind is not Kind.NUMBER:
+        if field in {"delta", "text"} and text.scannable and text.kind not in _WHOLE:
             deltas.append(text)
         else:
             wholes.append(text)

@@ -160,6 +160,15 @@ def test_pools_without_servers_or_with_one_name_are_refused(text, message):
         make_pools(read(text), lambda: 0.0)
 
 
+@pytest.mark.parametrize(("interval", "staleness"), [(0.2, 2.0), (5, 20.0)])
+def test_metrics_grow_old_after_several_scrapes(interval, staleness):
+    """A slow scrape does not make servers stale by turns."""
+    text = f"pools: [{{name: a, endpoints: ['a:1'], metrics: {{interval_seconds: {interval}, misses: 7}}}}]"
+    limits = make_pools(read(text), lambda: 0.0)["a"].limits
+
+    assert (limits.staleness, limits.misses, limits.lease) == (staleness, 7, 600.0)
+
+
 def test_a_detector_must_be_one():
     """A scorer says nothing of saturation."""
     with pytest.raises(

@@ -222,6 +222,18 @@ def test_an_end_that_nobody_waits_for_is_counted_as_unknown(clock):
     assert recorder.releases == [("llama", Release.RESPONSE), ("llama", Release.UNKNOWN)]
 
 
+def test_a_lost_end_does_not_weigh_on_the_first_decision_after_its_lease(clock):
+    """Expiry comes before the decision."""
+    pool = pool_of(2, clock)
+    director = director_of(pool, clock=clock)
+    for _ in range(9):
+        first(director, Ask(Digest("m"), subset=Subset(frozenset({address(0)}))))
+    clock.now += 601
+    director.pick(Ask(Digest("m")))
+
+    assert len(pool.inflight) == 1
+
+
 # What the default profile is for.
 
 

@@ -65,5 +65,7 @@ def test_an_entry_point_that_makes_nothing_is_refused(monkeypatch):
 
 def test_without_any_installed_package_unknown_types_are_refused():
     """The message lists what there is."""
-    with pytest.raises(PluginError, match="no plugin 'zone-scorer'; built in are endpoint-subset-filter"):
+    with pytest.raises(
+        PluginError, match="no plugin 'zone-scorer'; built in are kv-cache-utilization-scorer"
+    ):
         build("zone-scorer", {})

@@ -10,9 +10,11 @@ import pytest
 from services.epp.director import Director
 from services.epp.pool import Pool
 from services.epp.service import EndpointPicker, PickExchange
-from services.extproc.decisions import Emit, Forward, Stream
+from services.extproc.decisions import Forward
 from services.extproc.errors import BadRequest, Overloaded, Unavailable
-from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseChunk, ResponseHead
+from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseHead
+from services.extproc.messages import Message, Mode, Modes, Part, Side
+from services.extproc.session import Session
 from services.openai.digest import encode
 from tests.epp.world import Clock, address, digest, director_of, pool_of, text
 
@@ -198,16 +200,6 @@ async def test_a_stream_that_ends_after_the_pick_leaves_the_end_to_the_access_lo
     assert in_flight(pool) == 1
 
 
-async def test_a_stream_that_sees_only_the_answers_head_does_too(director, pool):
-    """The body is still to come."""
-    exchange = open_(director)
-    await exchange.request(request(metadata=ATTACHED))
-    assert isinstance(await exchange.response_head(ResponseHead(200, Headers())), Stream)
-    exchange.end(End(Outcome.FORWARDED))
-
-    assert in_flight(pool) == 1
-
-
 @pytest.mark.parametrize("outcome", [Outcome.ABANDONED, Outcome.FAILED, Outcome.REJECTED])
 async def test_a_stream_that_breaks_off_releases(director, pool, outcome):
     """The client left, or something failed: nothing more will be heard here."""
@@ -218,32 +210,42 @@ async def test_a_stream_that_breaks_off_releases(director, pool, outcome):
     assert in_flight(pool) == 0
 
 
-async def test_the_last_chunk_of_the_answer_releases_where_it_was_served(director, pool):
-    """The response phase, where a gateway has one; chunks pass as they are."""
+async def test_a_stream_that_followed_the_answer_releases_where_it_was_served(director, pool):
+    """The response phase, where a gateway has one."""
     exchange = open_(director)
     forward = await exchange.request(request(metadata=ATTACHED))
     assert isinstance(forward, Forward)
     second = str(forward.metadata["envoy.lb"]["x-gateway-destination-endpoint"]).split(",")[1]
     feedback = {"envoy.lb": {"x-gateway-destination-endpoint-served": second}}
-    await exchange.response_head(ResponseHead(200, Headers(), metadata=feedback))
+    assert await exchange.response_head(ResponseHead(200, Headers(), metadata=feedback)) == Forward()
     server = pool.get(second)
     assert server is not None
     assert pool.inflight.loads[server.slot].requests == 1
 
-    assert await exchange.response_chunk(ResponseChunk(b"a")) == Emit(b"a")
-    assert in_flight(pool) == 1
-    assert await exchange.response_chunk(ResponseChunk(b"", end=True)) == Emit(b"")
     exchange.end(End(Outcome.FORWARDED))
     assert in_flight(pool) == 0
 
 
-async def test_an_answer_without_body_releases_at_its_head(director, pool):
-    """There is nothing to wait for."""
-    exchange = open_(director)
-    await exchange.request(request(metadata=ATTACHED))
-    assert await exchange.response_head(ResponseHead(204, Headers(), end=True)) == Forward()
-    exchange.end(End(Outcome.FORWARDED))
+@pytest.mark.parametrize("mode", [Mode.STREAMED, Mode.BUFFERED, Mode.FULL_DUPLEX_STREAMED])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_the_load_counts_until_the_last_byte_in_every_response_mode(director, pool, mode, whole):
+    """Through the real session; an answer that is cut short releases too."""
+    session = Session(body_limit=10**6, decides_on_headers=(exchange := open_(director)).decides_on_headers)
+    asked = Message(Side.REQUEST, headers=Headers(CHAT), metadata=ATTACHED, modes=Modes(Mode.NONE, mode))
+    question = session.receive(asked).ask
+    assert isinstance(question, Request)
+    session.answer(await exchange.request(question))
+    question = session.receive(Message(Side.RESPONSE, headers=Headers([(":status", "200")]))).ask
+    assert isinstance(question, ResponseHead)
+    session.answer(await exchange.response_head(question))
+    if mode is not Mode.BUFFERED:
+        session.receive(Message(Side.RESPONSE, Part.BODY, data=b"a"))
+    assert in_flight(pool) == 1
+    if whole:
+        session.receive(Message(Side.RESPONSE, Part.BODY, data=b"b", end=True))
+    exchange.end(End(session.outcome()))
 
+    assert session.outcome() is (Outcome.FORWARDED if whole else Outcome.ABANDONED)
     assert in_flight(pool) == 0
 
 

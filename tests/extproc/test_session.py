@@ -7,7 +7,7 @@ import pytest
 from services.extproc.decisions import Emit, Forward, Reject, Stream
 from services.extproc.errors import ProtocolError
 from services.extproc.events import Outcome, Request, ResponseHead
-from services.extproc.messages import Continue, Message, Mode, Modes, Part, Side
+from services.extproc.messages import Chunk, Continue, Message, Mode, Modes, Part, Side
 from services.extproc.session import Session
 from services.extproc.turns import NOTHING
 from tests.extproc.kit import request_body, request_headers, response_body, response_headers
@@ -21,7 +21,7 @@ def session(*, on_headers: bool = False) -> Session:
 
 
 def decided(modes: Modes) -> Session:
-    """A session whose request without a body has been forwarded."""
+    """Return a session whose request, without a body, has been forwarded."""
     stream = session()
     stream.receive(request_headers(end=True, modes=modes))
     stream.answer(Forward())
@@ -225,9 +225,10 @@ class TestBypass:
         stream.receive(request_headers(modes=FULL))
         stream.receive(request_body(b"ab"))
         stream.receive(request_body(b"cd", end=True))
-        head, chunk = stream.bypass().replies
-        assert head == Continue(Side.REQUEST, Part.HEADERS)
-        assert chunk.data == b"abcd"
+        assert stream.bypass().replies == (
+            Continue(Side.REQUEST, Part.HEADERS),
+            Chunk(Side.REQUEST, b"abcd", end=True),
+        )
 
     def test_nothing_is_asked_any_more(self):
         """The exchange had a bug; its state means nothing."""
@@ -247,8 +248,10 @@ class TestBypass:
         stream.receive(response_body(b"a"))
         stream.answer(Emit(b"a"))
         stream.receive(response_body(b"b"))
-        assert stream.bypass().replies[0].data == b"b"
-        assert stream.receive(response_body(b"c", end=True)).replies[0].data == b"c"
+        assert stream.bypass().replies == (Chunk(Side.RESPONSE, b"b"),)
+        assert stream.receive(response_body(b"c", end=True)).replies == (
+            Chunk(Side.RESPONSE, b"c", end=True),
+        )
 
     def test_a_stream_with_bytes_held_back_cannot_be(self):
         """They would be lost silently."""

@@ -48,6 +48,13 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
         ("safety.yaml", "default:", "defaults:", "defaults"),
         ("routes.yaml", "{pool: deepseek}", "{pool: deepsea}", "the pool 'deepsea' is not in"),
         ("routes.yaml", "base_model: recommender", "base_model: commender", "no base model 'commender' in"),
+        (
+            "bbr.yaml",
+            "- name: recommender",
+            "- name: recommender\n  - name: other",
+            "no route for .* 'other'",
+        ),
+        ("bbr.yaml", "body_bytes: 33554432", "body_bytes: 1024", "body_bytes is 1024, and .* of 33554432"),
     ],
 )
 def test_what_no_schema_can_say_is_checked_too(config_dir, file, old, new, said):

@@ -144,13 +144,25 @@ def test_what_does_not_fit_into_the_batch_waits():
 
 
 def test_without_blocks_a_request_waits():
-    """Admission needs blocks for the first chunk; they come back when another answer ends."""
+    """Admission needs blocks for the prompt; they come back when another answer ends."""
     subject = engine(kv_blocks=4)
     subject.submit(ask("a", prompt=48, output=2), 0.0)
     subject.submit(ask("b", prompt=48, output=2), 0.0)
     subject.advance(0.03)
     assert (subject.running, subject.waiting, subject.kv.usage) == (1, 1, 0.75)
     assert list(finish_times(run(subject))) == ["a", "b"]
+
+
+def test_a_prompt_is_not_admitted_for_its_first_chunk_alone():
+    """There is room for 16 tokens of the second prompt's 48, and for a chunk as small: it waits for all of them."""
+    subject = engine(kv_blocks=4, max_batched_tokens=16)
+    subject.submit(ask("a", prompt=40, output=6), 0.0)
+    run(subject, until=0.05)
+    subject.submit(ask("b", prompt=48), 0.05)
+    subject.advance(0.07)
+    assert (subject.running, subject.waiting) == (1, 1)
+    assert list(finish_times(run(subject))) == ["a", "b"]
+    assert subject.counters.preemptions == 0
 
 
 def test_when_blocks_run_out_the_youngest_is_preempted_and_computed_again():

@@ -56,20 +56,44 @@ def read_routes(path: Path) -> Routes:
 
 def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
     """Yield what one file says and another does not know; only of the kinds that were given."""
-    if "routes" not in read:
+    path, routes = read.get("routes", (None, None))
+    if path is None or not isinstance(routes, Routes):
         return
-    path, routes = read["routes"]
-    assert isinstance(routes, Routes)  # noqa: S101 - for the type checker
     if "epp" in read:
-        known = _names(read["epp"][1], "pools")
-        for pool in routes.pools:
-            if pool not in known:
-                yield f"{path}: the pool {pool!r} is not in {read['epp'][0]}; it has {', '.join(known)}"
+        yield from _unknown_pools(path, routes, *read["epp"])
     if "bbr" in read:
-        known = _names(read["bbr"][1], "models")
-        for route in routes.routes:
-            if route.base_model is not None and route.base_model not in known:
-                yield f"{path}: no base model {route.base_model!r} in {read['bbr'][0]}; it has {', '.join(known)}"
+        yield from _unmatched_models(path, routes, *read["bbr"])
+    for kind in ("bbr", "safety"):
+        if kind in read:
+            yield from _small_limits(path, routes, *read[kind])
+
+
+def _unknown_pools(path: Path, routes: Routes, epp_path: Path, epp: object) -> Iterator[str]:
+    known = _names(epp, "pools")
+    for pool in routes.pools:
+        if pool not in known:
+            yield f"{path}: the pool {pool!r} is not in {epp_path}; it has {', '.join(known)}"
+
+
+def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
+    """Yield routes that no request reaches, and models that reach no route."""
+    known = _names(bbr, "models")
+    routed = {route.name for route in routes.routes}
+    for route in routes.routes:
+        if route.base_model not in {None, *known} and getattr(bbr, "unknown_models", "reject") == "reject":
+            yield f"{path}: no base model {route.base_model!r} in {bbr_path}; it has {', '.join(known)}"
+    for name in known:
+        if name not in routed:
+            yield f"{path}: no route for the base model {name!r} of {bbr_path}"
+
+
+def _small_limits(path: Path, routes: Routes, service_path: Path, service: object) -> Iterator[str]:
+    limit = getattr(getattr(service, "limits", None), "body_bytes", routes.largest_body)
+    if limit < routes.largest_body:
+        yield (
+            f"{service_path}: limits.body_bytes is {limit}, and {path} lets in bodies of {routes.largest_body}; "
+            "expected no less"
+        )
 
 
 def _names(config: object, field: str) -> list[str]:

@@ -6,9 +6,9 @@
 | decode step | 6.0 ms + 0.35 ms per sequence | SMG's `mock_worker` |
 | KV cache | 524,288 tokens in blocks of 16 | SMG's `mock_worker`; 16 is vLLM's default block size |
 | context read | 39 ns per token and step | 131,072 B of KV per token of Llama-3.1-8B, over an H100's 3.35 TB/s |
-| token budget of a step | 2,048 | vLLM's default `max_num_batched_tokens` |
-| sequences in a batch | 256 | vLLM's default `max_num_seqs` |
-| adapter slots | 4 | the reference benchmark for many adapters uses 3 to 4 |
+| token budget of a step | 2,048; on H100 8,192 | what vLLM's API server sets for `max_num_batched_tokens` |
+| sequences in a batch | 256; on H100 1,024 | the same for `max_num_seqs` |
+| adapter slots | 4 | our choice: vLLM's default is 1, the reference's benchmark of many adapters uses 3 |
 | adapter load | 50 ms | about 170 MB (rank 64) over PCIe and its set-up; an estimate, not a published figure |
 """
 
@@ -56,8 +56,8 @@ class Profile:
 SMG_MOCK = Profile()
 """Exactly what SMG publishes: decoding does not feel the length of the context."""
 
-LLAMA_8B_H100 = Profile(context_read=3.9e-8)
-"""The same with the cost of reading the context."""
+LLAMA_8B_H100 = Profile(context_read=3.9e-8, max_batched_tokens=8_192, max_sequences=1_024)
+"""The same rates with the cost of reading the context and the batch of a large GPU. Not calibrated."""
 
 DEMO_SPEED = 50.0
 """So that one machine without a GPU serves hundreds of requests per second, and 4 MB of prompt in 2.5 s."""

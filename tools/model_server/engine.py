@@ -253,13 +253,14 @@ class Engine:
         return len(admitted), loads
 
     def _enter(self, sequence: _Sequence, budget: int) -> int:
-        """Take the cached prefix and blocks for the first chunk; return its tokens, or 0 if blocks lack."""
+        """Take the cached prefix and blocks for the first chunk; return its tokens, or 0 if the whole does not fit."""
         known = sequence.pending
         # The last token is always computed, for its logits: a prompt that is cached whole still costs one block.
         lease = self.kv.match(sequence.request.blocks, (known - 1) // self.kv.block_size)
         cached = len(lease.hashes) * self.kv.block_size
         chunk = min(known - cached, budget)
-        if not self.kv.reserve(lease, cached + chunk):
+        # All known tokens must fit, not only the first chunk: vLLM's `scheduler_reserve_full_isl`, against thrashing.
+        if self.kv.missing(lease, known) > self.kv.available or not self.kv.reserve(lease, cached + chunk):
             self.kv.release(lease)
             return 0
         sequence.lease, sequence.computed = lease, cached

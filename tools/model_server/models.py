@@ -39,7 +39,7 @@ class Models:
         """Remove an adapter; return vLLM's message."""
         if not name:
             raise ApiError(
-                400, "InvalidUserInput", "'lora_name' needs to be provided to unload a LoRA adapter."
+                400, "InvalidUserInput", "either 'lora_name' and 'lora_int_id' needs to be provided."
             )
         if name not in self.adapters:
             raise ApiError(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,13 @@ from services.epp.endpoints import Server
 class Utilization:
     """Mean over the servers of max(waiting / depth, KV usage / threshold): the reference's `utilization-detector`.
 
-    A server that is not ready or whose metrics are stale counts as full (1), and so does an empty pool.
+    A server that is not ready counts as full (1), and so does an empty pool.
     """
 
     queue_depth_threshold: int = 5
     kv_cache_util_threshold: float = 0.8
-    metrics_staleness_threshold_seconds: float = 2.0
-    """The reference's detector says 0.2, which assumes a scrape every 50 ms."""
+    metrics_staleness_threshold_seconds: float | None = None
+    """Older metrics count as full too; None leaves that to readiness. The reference has 0.2 and scrapes every 0.05."""
 
     def __post_init__(self) -> None:
         if self.queue_depth_threshold < 1 or not 0 < self.kv_cache_util_threshold <= 1:
@@ -30,7 +31,8 @@ class Utilization:
         """Return the mean."""
         if not servers:
             return 1.0
-        oldest = now - self.metrics_staleness_threshold_seconds
+        staleness = self.metrics_staleness_threshold_seconds
+        oldest = -math.inf if staleness is None else now - staleness
         return sum(self._server(server, oldest) for server in servers) / len(servers)
 
     def _server(self, server: Server, oldest: float) -> float:

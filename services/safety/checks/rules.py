@@ -194,6 +194,8 @@ class RuleScanner:
         chars = _Offsets(self._text, data)
         begin = chars.byte(self._start)
         live = len(self._text) + 1 if final else chars.char(self._rules.live_from(data, begin))
+        if live <= self._start:  # all of it may be one match to come: nothing can be settled
+            return Scan((), self._base + self._start)
         findings = []
         for entry in self._rules.candidates(self._text, data, begin):
             findings += self._find(entry, data, chars, live)

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 INTERVAL = 0.02  # seconds between two looks: short against any start-up, long against the look itself
 
 
-def wait_until(holds: Callable[[], object], what: str, *, deadline: float = 30.0) -> None:
-    """Return once `holds()` is true; raise `TimeoutError` that names `what` after `deadline` seconds."""
+def wait_until(holds: Callable[[], object], what: str | Callable[[], str], *, deadline: float = 30.0) -> None:
+    """Return once `holds()` is true; raise `TimeoutError` that says `what` after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not holds():
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {deadline} s: {what}")
+            raise TimeoutError(f"not within {deadline} s: {what() if callable(what) else what}")
         time.sleep(INTERVAL)
 
 

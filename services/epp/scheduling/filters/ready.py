@@ -13,15 +13,15 @@ from services.epp.scheduling.interfaces import Situation
 class Ready:
     """Passes over servers that miss their scrapes.
 
-    Servers with metrics older than `staleness_threshold_seconds` are passed over only while fresher ones exist: when
+    Servers with metrics older than `staleness` are passed over only while fresher ones exist: when
     all are stale the cause is more likely here than in every server, and old news beats refusing everybody.
     """
 
-    staleness_threshold_seconds: float = 2.0
-    """The reference's `metrics-staleness-threshold`."""
+    staleness: float = 2.0
+    """Seconds."""
 
     def keep(self, situation: Situation, servers: Sequence[Server]) -> Sequence[Server]:
         """Keep the ready ones, and of those the fresh ones if there are any."""
         ready = [server for server in servers if server.ready]
-        oldest = situation.now - self.staleness_threshold_seconds
+        oldest = situation.now - self.staleness
         return [server for server in ready if server.metrics.scraped_at >= oldest] or ready
