@@ -42,8 +42,8 @@ class Conversation:
         self._failed = ""
         self._reason = ""
         self._closed = False
-        observer.started()
         self._exchange = service.open(context)
+        observer.started()
         self._session = Session(body_limit=body_limit, decides_on_headers=self._exchange.decides_on_headers)
 
     @property

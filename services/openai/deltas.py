@@ -52,7 +52,9 @@ _MESSAGE_EVENTS = frozenset({
     "message_stop", "ping",
 })  # fmt: skip
 _MESSAGE_PIECES = frozenset({"text", "thinking", "partial_json"})
-_WHOLE = frozenset({Kind.NUMBER, Kind.NAME})  # servers send a function's name in one piece, and clients need it first
+_WHOLE = frozenset(
+    {Kind.NUMBER, Kind.NAME}
+)  # servers send a function's name in one piece, and clients need it first
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 

@@ -43,7 +43,9 @@ class StreamFilter:
             rest = self._framer.flush()
             yield self._event(rest) if rest else b""
             closing = b"" if self.ended else self._close_all()
-            yield b"\n\n" + closing if rest and closing else closing  # an event cut short lacks its blank line
+            yield (
+                b"\n\n" + closing if rest and closing else closing
+            )  # an event cut short lacks its blank line
 
     def _event(self, event: sse.Event) -> bytes:
         if event.data is None:

@@ -8,11 +8,6 @@ import pytest
 from tests.e2e.gateway.stack import Gateway, gateway_running
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let `envoy_data_plane` be imported although it uses a form of validator that pydantic will drop."""
-    config.addinivalue_line("filterwarnings", "ignore:Using `@model_validator` with mode='after'")
-
-
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Start the whole gateway once for all tests that ask for it."""

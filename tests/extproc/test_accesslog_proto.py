@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import envoy_data_plane.envoy.config.core.v3 as core
 import envoy_data_plane.envoy.data.accesslog.v3 as data
@@ -12,7 +12,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from services.pb import accesslog_pb2 as pb
 
 ADDRESS = core.Address(socket_address=core.SocketAddress(address="10.0.0.1", port_value=8000))
-SECOND = datetime.timedelta(seconds=1)
+SECOND = dt.timedelta(seconds=1)
 FLAGS = [
     name for name in data.ResponseFlags.__dataclass_fields__ if name != "unauthorized_details"
 ]  # that one is a message, and about a filter that is not used here
@@ -20,7 +20,7 @@ FLAGS = [
 ENTRY = data.HttpAccessLogEntry(
     common_properties=data.AccessLogCommon(
         downstream_remote_address=ADDRESS,
-        start_time=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        start_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
         time_to_last_rx_byte=SECOND,
         time_to_first_upstream_tx_byte=SECOND,
         time_to_last_upstream_tx_byte=SECOND,

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
+import httpx
 from betterproto2 import Message
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
@@ -20,6 +22,9 @@ from envoy_data_plane.envoy.service.discovery import v3 as discovery
 from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 from envoy_data_plane.google.protobuf import Any, Struct
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from tools.gateway.binaries import find
+from tools.gateway.envoy.addresses import Address
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -209,6 +214,33 @@ async def model_server(port: int) -> AsyncIterator[list[bytes]]:
         yield heads
     finally:
         server.close()
+
+
+@contextlib.asynccontextmanager
+async def running_envoy(
+    config: Path, admin: Address, *, members: int, healthy: int = 3
+) -> AsyncIterator[None]:
+    """Run real Envoy until the block ends; begin once it knows `members` of pools and finds `healthy` services."""
+    process = await asyncio.create_subprocess_exec(
+        find().envoy, "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "error"
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://{admin}") as http:
+            while not await _ready(http, members + healthy):
+                assert process.returncode is None, "Envoy did not start"
+                await asyncio.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _ready(http: httpx.AsyncClient, hosts: int) -> bool:
+    try:
+        found = (await http.get("/clusters")).text.count("health_flags::healthy")
+        return found >= hosts and (await http.get("/ready")).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _assignment(name: str, ports: list[int]) -> endpoint.ClusterLoadAssignment:

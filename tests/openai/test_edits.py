@@ -14,7 +14,9 @@ BODY = b' {"a" : 1e5,\n"m":[ {"x":"o\\u0041\\"]{ld", "y":9007199254740993}, "z" 
 
 def test_one_value_changes_and_no_other_byte():
     """Spacing, number forms and escapes elsewhere stay."""
-    assert replace_values(BODY, {("m", 0, "x"): "né\n"}) == BODY.replace(b'"o\\u0041\\"]{ld"', '"né\\n"'.encode())
+    assert replace_values(BODY, {("m", 0, "x"): "né\n"}) == BODY.replace(
+        b'"o\\u0041\\"]{ld"', '"né\\n"'.encode()
+    )
 
 
 def test_values_of_every_kind_can_change():

@@ -57,7 +57,10 @@ def test_a_carriage_return_waits_for_its_line_feed():
 def test_an_event_over_the_limit_is_given_up():
     """Memory is bounded: the framer hands out what it holds and stops."""
     framer = Framer(limit=10)
-    assert framer.feed(b"data: 1\n\ndata: 2345678") == [Event(b"data: 1\n\n", b"1"), TooLong(b"data: 2345678")]
+    assert framer.feed(b"data: 1\n\ndata: 2345678") == [
+        Event(b"data: 1\n\n", b"1"),
+        TooLong(b"data: 2345678"),
+    ]
     assert framer.feed(b"\n\ndata: x\n\n") == []
     assert framer.flush() is None
 

@@ -21,7 +21,9 @@ def test_a_chat_request_shows_every_text_with_its_role():
             {
                 "role": "assistant",
                 "content": None,
-                "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}],
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+                ],
             },
             {"role": "tool", "tool_call_id": "call-1", "content": "42"},
         ],
@@ -97,7 +99,11 @@ def test_tool_input_as_an_object_is_walked_with_its_keys():
         ({"prompt": [1, 2, 3]}, Kind.TOKENS, 3),
         ({"prompt": [[1, 2], [3]]}, Kind.TOKENS, 2),
         ({"input": [[7]]}, Kind.TOKENS, 1),
-        ({"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, Kind.MEDIA, 26),
+        (
+            {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+            Kind.MEDIA,
+            26,
+        ),
         ({"content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}, Kind.MEDIA, 0),
         ({"content": [{"type": "image", "source": {"type": "base64", "data": "AAAA"}}]}, Kind.MEDIA, 4),
         ({"content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}, Kind.MEDIA, 0),
@@ -113,7 +119,9 @@ def test_what_is_no_text_is_named_and_never_skipped(document, kind, size):
 def test_the_address_of_an_image_is_a_text():
     """Data can leave in a link."""
     part = {"type": "image_url", "image_url": {"url": "https://x/?q=secret"}}
-    assert (Kind.LINK, "https://x/?q=secret") in {(text.kind, text.value) for text in walk({"content": [part]})}
+    assert (Kind.LINK, "https://x/?q=secret") in {
+        (text.kind, text.value) for text in walk({"content": [part]})
+    }
 
 
 def test_embeddings_cost_nothing():

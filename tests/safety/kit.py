@@ -11,7 +11,10 @@ from services.safety.assemble import assemble
 from services.safety.config import SafetyConfig
 
 SECRET = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
-PEM = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEAxgNSJ7mkz9kBcVpKxNEHB8q1\nZZtV\n-----END RSA PRIVATE KEY-----"
+PEM = (
+    "-----BEGIN RSA "
+    + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEAxgNSJ7mkz9kBcVpKxNEHB8q1\nZZtV\n-----END RSA PRIVATE KEY-----"
+)
 
 CONFIG = """
 blocklists: {names: [project bluebird]}
@@ -66,7 +69,11 @@ def chat(pieces, *, field="content", index=0):
 
 def arguments(pieces):
     """A chat stream of one tool call."""
-    first = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]}
+    first = {
+        "tool_calls": [
+            {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+        ]
+    }
     more = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
     return [_chat(delta) for delta in [first, *more]] + [_chat({}, 0, "tool_calls"), sse.event(b"[DONE]")]
 
@@ -79,20 +86,65 @@ def completions(pieces):
 
 
 def messages(pieces):
-    start = {"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}}
-    events = [start, {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, {"type": "ping"}]
-    events += [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces]
-    events += [{"type": "content_block_stop", "index": 0}, {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}}, {"type": "message_stop"}]
+    start = {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        },
+    }
+    events = [
+        start,
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+    ]
+    events += [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+        for piece in pieces
+    ]
+    events += [
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 5},
+        },
+        {"type": "message_stop"},
+    ]
     return [_named(event) for event in events]
 
 
 def responses(pieces):
     text = "".join(pieces)
-    answer = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "in_progress", "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    answer = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "in_progress",
+        "output": [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+    }
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [{"type": "output_text", "text": text, "annotations": []}]}
+    item = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": text, "annotations": []}],
+    }
     events = [{"type": "response.created", "response": answer}]
-    events += [{"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces]
+    events += [
+        {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces
+    ]
     events += [{"type": "response.output_text.done", **place, "text": text, "logprobs": []}]
     events += [{"type": "response.output_item.done", "output_index": 0, "item": item}]
     events += [{"type": "response.completed", "response": answer | {"status": "completed", "output": [item]}}]

