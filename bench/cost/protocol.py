@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from bench.cost.prompts import SIZES, label
 from bench.cost.timing import Case
 from services.extproc import wire
 from services.extproc.decisions import Emit, Forward, Stream
-from services.extproc.events import Request, ResponseChunk, ResponseHead
+from services.extproc.events import Metadata, Request, ResponseChunk, ResponseHead
 from services.extproc.messages import Continue, Part, Side
 from services.extproc.session import Session
 from services.extproc.turns import Decision, Question
@@ -17,6 +17,7 @@ from services.pb import extproc_pb2 as pb
 
 CHUNK = 50_000  # bytes; about what Envoy sends at once of a long body
 EVENTS = 20
+EVENT = b"data: " + b"x" * 180 + b"\n\n"
 LIMIT = 16 * 1024 * 1024
 HEADERS = {
     ":method": "POST",
@@ -38,20 +39,20 @@ ROUTED = Forward(
 
 def cases() -> Iterator[Case]:
     """Yield the codec alone, then whole exchanges."""
-    head = _request_headers("BUFFERED")
+    head = request_headers("BUFFERED")
     yield Case("wire", "decode request headers", partial(wire.decode, head))
     for size in SIZES:
-        message = _body(b"x" * size, end=True)
+        message = body(b"x" * size, end=True)
         yield Case("wire", f"decode a body of {label(size)}", partial(wire.decode, message))
     reply = Continue(Side.REQUEST, Part.BODY, ROUTED)
     yield Case("wire", "encode a reply with two headers and a digest", partial(_encoded, reply))
-    yield Case("session", "request, headers only", partial(_exchange, [_request_headers("NONE")]))
+    yield Case("session", "request, headers only", partial(_exchange, [request_headers("NONE")]))
     for size in SIZES:
         whole, pieces = b"x" * size, _chunks(size)
         for mode, bodies in (("BUFFERED", [whole]), ("STREAMED", pieces), ("FULL_DUPLEX_STREAMED", pieces)):
-            messages = [_request_headers(mode), *_bodies(bodies)]
+            messages = [request_headers(mode), *_bodies(bodies)]
             yield Case("session", f"request, {mode}, {label(size)}", partial(_exchange, messages))
-    events = [_response_headers(), *(_response_body(end=index == EVENTS - 1) for index in range(EVENTS))]
+    events = [response_headers(), *(response_body(EVENT, end=index == EVENTS - 1) for index in range(EVENTS))]
     yield Case("session", "answer, per streamed chunk", partial(_exchange, events), units=EVENTS)
 
 
@@ -86,14 +87,20 @@ def _header_map(headers: dict[str, str]) -> pb.HeaderMap:
     )
 
 
-def _request_headers(mode: str) -> bytes:
+def request_headers(
+    mode: str, headers: Mapping[str, str] | None = None, metadata: Metadata | None = None
+) -> bytes:
+    """Return the first message of a request whose body is sent in `mode`."""
+    structs = {namespace: wire.struct(values) for namespace, values in (metadata or {}).items()}
     return pb.ProcessingRequest(
-        request_headers=pb.HttpHeaders(headers=_header_map(HEADERS)),
+        request_headers=pb.HttpHeaders(headers=_header_map({**HEADERS, **(headers or {})})),
+        metadata_context=pb.Metadata(filter_metadata=structs),
         protocol_config=pb.ProtocolConfiguration(request_body_mode=mode),
     ).SerializeToString()
 
 
-def _response_headers() -> bytes:
+def response_headers() -> bytes:
+    """Return the first message of a streamed answer."""
     headers = {":status": "200", "content-type": "text/event-stream", "server": "uvicorn"}
     return pb.ProcessingRequest(
         response_headers=pb.HttpHeaders(headers=_header_map(headers)),
@@ -106,13 +113,14 @@ def _chunks(size: int) -> list[bytes]:
 
 
 def _bodies(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    return (_body(piece, end=index == len(pieces) - 1) for index, piece in enumerate(pieces))
+    return (body(piece, end=index == len(pieces) - 1) for index, piece in enumerate(pieces))
 
 
-def _body(data: bytes, *, end: bool) -> bytes:
+def body(data: bytes, *, end: bool) -> bytes:
+    """Return a message with a piece of a request's body."""
     return pb.ProcessingRequest(request_body=pb.HttpBody(body=data, end_of_stream=end)).SerializeToString()
 
 
-def _response_body(*, end: bool) -> bytes:
-    body = pb.HttpBody(body=b"data: " + b"x" * 180 + b"\n\n", end_of_stream=end)
-    return pb.ProcessingRequest(response_body=body).SerializeToString()
+def response_body(data: bytes, *, end: bool) -> bytes:
+    """Return a message with a piece of an answer's body."""
+    return pb.ProcessingRequest(response_body=pb.HttpBody(body=data, end_of_stream=end)).SerializeToString()

@@ -28,17 +28,18 @@ def cases() -> Iterator[Case]:
     """Yield a decision for prompts that nobody has seen and for conversations that go on."""
     for servers, blocks in itertools.product(POOL_SIZES, BLOCKS):
         size = f"{servers} endpoints, prompt of {blocks} blocks"
-        fresh, known = _director(servers), _director(servers)
+        fresh, known = director(servers), director(servers)
         yield Case("EPP", f"pick and release, {size}, unseen", partial(_decide, fresh, _unseen(blocks)))
         yield Case("EPP", f"pick and release, {size}, known", partial(_decide, known, _known(blocks)))
 
 
-def _decide(director: Director, digests: Iterator[Digest]) -> None:
-    reservation = director.pick(Ask(digest=next(digests)))
-    director.release("llama", reservation.id, Release.ACCESS_LOG)
+def _decide(of: Director, digests: Iterator[Digest]) -> None:
+    reservation = of.pick(Ask(digest=next(digests)))
+    of.release("llama", reservation.id, Release.ACCESS_LOG)
 
 
-def _director(servers: int) -> Director:
+def director(servers: int) -> Director:
+    """Return a director over one pool of so many servers, all idle or a little busy."""
     config = EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig")
     return Director(
         {"llama": _pool(servers)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 
@@ -85,6 +86,7 @@ class BindError(OSError):
     """A port cannot be had; the message says which and why."""
 
     @classmethod
-    def on(cls, host: str, port: int, why: str) -> BindError:
-        """Return the error for one address."""
-        return cls(f"cannot listen on {host} port {port}: {why}")
+    def on(cls, host: str, port: int, cause: Exception) -> BindError:
+        """Return the error for one address; asyncio and gRPC bury the system's reason in words of their own."""
+        number = cause.errno if isinstance(cause, OSError) else None
+        return cls(f"cannot listen on {host} port {port}: {os.strerror(number) if number else cause}")

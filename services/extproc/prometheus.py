@@ -108,4 +108,4 @@ async def _listen(site: web.TCPSite, host: str, port: int) -> None:
     try:
         await site.start()
     except OSError as error:
-        raise BindError.on(host, port, error.strerror or str(error)) from error
+        raise BindError.on(host, port, error) from error

@@ -38,7 +38,7 @@ def bind(server: grpc.aio.Server, host: str, port: int, credentials: grpc.Server
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise BindError.on(host, port, str(error)) from error
+        raise BindError.on(host, port, error) from error
 
 
 def _probe(host: str, port: int) -> None:
@@ -47,7 +47,7 @@ def _probe(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        raise BindError.on(host, port, error.strerror or str(error)) from error
+        raise BindError.on(host, port, error) from error
 
 
 @contextlib.asynccontextmanager

@@ -40,12 +40,14 @@ class StreamFilter:
             if not self.ended:
                 yield self._too_long(event) if isinstance(event, sse.TooLong) else self._event(event)
         if end and not self.ended:
-            rest = self._framer.flush()
-            yield self._event(rest) if rest else b""
-            closing = b"" if self.ended else self._close_all()
-            yield (
-                b"\n\n" + closing if rest and closing else closing
-            )  # an event cut short lacks its blank line
+            yield from self._finish()
+
+    def _finish(self) -> Iterator[bytes]:
+        rest = self._framer.flush()
+        if rest:
+            yield self._event(rest)
+        if not self.ended and (closing := self._close_all()):
+            yield b"\n\n" + closing if rest else closing  # an event cut short lacks its blank line
 
     def _event(self, event: sse.Event) -> bytes:
         if event.data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -60,14 +60,19 @@ async def connected(port: int) -> AsyncIterator[grpc.aio.Channel]:
 class Stream:
     """One ext_proc stream, as Envoy opens it."""
 
-    def __init__(self, channel: grpc.aio.Channel, context: Sequence[tuple[str, str]] = ()) -> None:
-        self._call = channel.stream_stream(PROCESS)(metadata=grpc.aio.Metadata(*context))
+    def __init__(self, channel: grpc.aio.Channel, context: Sequence[tuple[str, str | bytes]] = ()) -> None:
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PROCESS)
+        self._call = method(metadata=grpc.aio.Metadata(*context))
 
     async def say(self, **message: object) -> None:
         await self._call.write(pb.ProcessingRequest(**message).SerializeToString())  # type: ignore[arg-type]  # by name
 
     async def hear(self) -> pb.ProcessingResponse | None:
-        data = await self._call.read()
+        """Return the next reply; None when the stream has ended, well or not: `code` says how."""
+        try:
+            data = await self._call.read()
+        except grpc.aio.AioRpcError:
+            return None
         return pb.ProcessingResponse.FromString(data) if isinstance(data, bytes) else None
 
     async def done(self) -> None:
@@ -98,3 +103,23 @@ async def health(port: int, name: str) -> int:
         )
         answer: int = (await check(health_pb2.HealthCheckRequest(service=name))).status
         return answer
+
+
+@contextlib.asynccontextmanager
+async def watched(port: int, name: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Watch the health of `name`: the function waits for the next status."""
+    async with connected(port) as channel:
+        watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        call = watch(health_pb2.HealthCheckRequest(service=name))
+
+        async def heard() -> int:
+            answer = await call.read()
+            assert isinstance(answer, health_pb2.HealthCheckResponse)
+            return int(answer.status)
+
+        yield heard
+        call.cancel()

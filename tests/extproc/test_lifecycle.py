@@ -20,7 +20,17 @@ from services.extproc.lifecycle import App, Parts, running
 from services.extproc.readiness import Readiness
 from services.extproc.servicer import SERVICE_NAME
 from tests.extproc.kit import Fake
-from tests.extproc.live import BUFFERED, NOT_SERVING, SERVING, Stream, connected, headers, health, served
+from tests.extproc.live import (
+    BUFFERED,
+    NOT_SERVING,
+    SERVING,
+    Stream,
+    connected,
+    headers,
+    health,
+    served,
+    watched,
+)
 
 NAMES = ("", "liveness", "readiness", SERVICE_NAME)
 
@@ -51,10 +61,12 @@ async def test_readiness_follows_the_value_that_the_service_sets():
             NOT_SERVING,
             NOT_SERVING,
         ]
-        for ready, status in ((True, SERVING), (False, NOT_SERVING)):
-            parts.readiness.set(ready)
-            while await health(ports.grpc, "readiness") != status:
-                await asyncio.sleep(0)
+        async with watched(ports.grpc, "readiness") as heard:
+            assert await heard() == NOT_SERVING
+            parts.readiness.set(True)
+            assert await heard() == SERVING
+            parts.readiness.set(False)
+            assert await heard() == NOT_SERVING
 
 
 class Waiting(Fake):
@@ -82,24 +94,28 @@ class Waiting(Fake):
 async def test_leaving_lets_open_streams_finish():
     """NOT_SERVING first, then the drain delay, then the grace for open streams, and the background work last."""
     steps: list[str] = []
+    leaving = asyncio.Event()
+
+    def step(name):
+        steps.append(name)
+        leaving.set()
+
     drained, service = asyncio.Event(), Waiting()
     async with contextlib.AsyncExitStack() as stack:
-        ports = await stack.enter_async_context(
-            served(service, grace=30, on_exit=steps.append, drained=drained)
-        )
+        ports = await stack.enter_async_context(served(service, grace=30, on_exit=step, drained=drained))
         async with connected(ports.grpc) as channel:
             stream = Stream(channel)
             await stream.say(request_headers=headers(end=True), protocol_config=BUFFERED)
             await service.began.wait()
             async with asyncio.TaskGroup() as group:
                 group.create_task(stack.aclose())
-                while not steps:
-                    await asyncio.sleep(0)
+                await leaving.wait()
                 assert await health(ports.grpc, "readiness") == NOT_SERVING
                 assert await health(ports.grpc, "liveness") == SERVING
                 drained.set()
                 service.released.set()
                 reply = await stream.hear()
+                await stream.done()
     assert reply is not None
     assert reply.WhichOneof("response") == "request_headers"
     assert steps == ["draining for 2.5 s", "background", "stopped"]
@@ -144,7 +160,8 @@ async def test_a_service_may_bring_grpc_services_of_its_own():
     method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(echo)
     handler = grpc.method_handlers_generic_handler("test.Own", {"Echo": method})
     async with served(Fake(), handlers=[handler]) as ports, connected(ports.grpc) as channel:
-        assert await channel.unary_unary("/test.Own/Echo")(b"hello") == b"hello"
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Own/Echo")
+        assert await call(b"hello") == b"hello"
 
 
 @pytest.mark.parametrize("which", ["port", "health_port", "metrics_port"])

@@ -182,18 +182,16 @@ async def test_binary_metadata_is_not_text():
     """GRPC's `-bin` entries are left out of the context."""
     fake = Fake()
     async with served(fake) as ports, connected(ports.grpc) as channel:
-        call = channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Process")(
-            metadata=grpc.aio.Metadata(("x-a", "b"), ("x-bin", b"\x00"))
-        )
-        await call.done_writing()
-        await call.code()
+        stream = Stream(channel, [("x-a", "b"), ("x-bin", b"\x00")])
+        await stream.done()
+        await stream.code()
     assert fake.contexts[0].get("x-a") == "b"
     assert "x-bin" not in fake.contexts[0]
 
 
 async def test_many_streams_at_once_do_not_mix():
     """Each has its own exchange."""
-    fake = Fake(request=lambda request: Forward(set_headers=(("x-echo", request.body.decode()),)))
+    fake = Fake(request=lambda request: Forward(set_headers=(("x-echo", (request.body or b"").decode()),)))
     async with served(fake) as ports, connected(ports.grpc) as channel:
 
         async def ask(number):
@@ -203,6 +201,7 @@ async def test_many_streams_at_once_do_not_mix():
             await stream.say(request_body=pb.HttpBody(body=str(number).encode(), end_of_stream=True))
             reply = await stream.hear()
             await stream.done()
+            assert reply is not None
             return reply.request_body.response.header_mutation.set_headers[0].header.raw_value
 
         answers = await asyncio.gather(*(ask(number) for number in range(50)))

@@ -6,6 +6,10 @@ from services.openai.deltas import Form, read
 from services.openai.texts import Kind
 
 
+def the(**fields):
+    return fields
+
+
 def shape(document):
     reading = read(document)
     return reading.form, {text.key: text.value for text in reading.deltas}, reading.closes
@@ -32,7 +36,7 @@ def test_a_chat_delta_is_named_by_choice_field_and_tool():
 def test_a_function_name_is_whole():
     """Servers send it in one piece, and a client needs it before the arguments."""
     calls = [{"index": 0, "function": {"name": "f", "arguments": ""}}]
-    reading = read({"choices": [{"index": 0, "delta": {"tool_calls": calls}}]})
+    reading = read(the(choices=[{"index": 0, "delta": {"tool_calls": calls}}]))
     assert (reading.deltas, [text.value for text in reading.wholes]) == ((), ["f"])
 
 
@@ -76,4 +80,4 @@ def test_streamed_arguments_of_the_responses_dialect_are_json():
 def test_texts_of_other_events_are_whole():
     """Nothing of an event that nobody knows goes unseen."""
     reading = read({"type": "response.output_item.done", "item": {"content": [{"text": "a"}], "new": "b"}})
-    assert [text.value for text in reading.wholes] == ["a", "b"]
+    assert [text.value for text in reading.wholes] == ["a", "new", "b"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.openai.edits import locate, replace_values
-from services.openai.texts import KeyOf, walk
+from services.openai.texts import Json, KeyOf, Path, walk
 
 BODY = b' {"a" : 1e5,\n"m":[ {"x":"o\\u0041\\"]{ld", "y":9007199254740993}, "z" ],"e":{},"m2":[[],[3,"q"]]} '
 
@@ -21,7 +21,13 @@ def test_one_value_changes_and_no_other_byte():
 
 def test_values_of_every_kind_can_change():
     """Numbers, objects, lists and keys have spans too."""
-    edits = {("a",): "s", ("m", 0, "y"): None, ("e",): [], ("m2", 1): 0, ("m", 0, KeyOf("x")): "w"}
+    edits: dict[Path, Json] = {
+        ("a",): "s",
+        ("m", 0, "y"): None,
+        ("e",): [],
+        ("m2", 1): 0,
+        ("m", 0, KeyOf("x")): "w",
+    }
     assert json.loads(replace_values(BODY, edits)) == {
         "a": "s", "m": [{"w": 'oA"]{ld', "y": None}, "z"], "e": [], "m2": [[], 0],
     }  # fmt: skip

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from services.openai.texts import Kind, KeyOf, Undecodable, decode, walk
+from services.openai.texts import KeyOf, Kind, Undecodable, decode, walk
+
+
+def the(**fields):
+    return fields
 
 
 def seen(document, role=""):
@@ -51,7 +55,7 @@ def test_every_choice_of_an_answer_is_walked():
         {"index": 1, "message": {"role": "assistant", "content": "b", "reasoning_content": "r"}},
         {"index": 0, "message": {"role": "assistant", "refusal": "no"}},
     ]
-    texts = walk({"id": "x", "choices": choices}, "assistant")
+    texts = walk(the(id="x", choices=choices), "assistant")
     assert [(text.key, text.kind, text.value) for text in texts] == [
         (("choices", 1, "message", "content"), Kind.CONTENT, "b"),
         (("choices", 1, "message", "reasoning_content"), Kind.REASONING, "r"),
@@ -88,9 +92,9 @@ def test_no_dialect_hides_a_text(document, value):
 def test_tool_input_as_an_object_is_walked_with_its_keys():
     """Field names mean nothing inside a tool's arguments, and a key can carry text."""
     block = {"type": "tool_use", "id": "t", "name": "f", "input": {"id": "x", "secret key": 4111111111111111}}
-    found = {(text.kind, text.value) for text in walk({"content": [block]})}
+    found = {(text.kind, text.value) for text in walk(the(content=[block]))}
     assert {(Kind.ARGUMENTS, "x"), (Kind.NAME, "secret key"), (Kind.NUMBER, "4111111111111111")} <= found
-    assert any(text.path[-1] == KeyOf("secret key") for text in walk({"content": [block]}))
+    assert any(text.path[-1] == KeyOf("secret key") for text in walk(the(content=[block])))
 
 
 @pytest.mark.parametrize(
@@ -120,13 +124,13 @@ def test_the_address_of_an_image_is_a_text():
     """Data can leave in a link."""
     part = {"type": "image_url", "image_url": {"url": "https://x/?q=secret"}}
     assert (Kind.LINK, "https://x/?q=secret") in {
-        (text.kind, text.value) for text in walk({"content": [part]})
+        (text.kind, text.value) for text in walk(the(content=[part]))
     }
 
 
 def test_embeddings_cost_nothing():
     """A vector is no text."""
-    assert walk({"data": [{"index": 0, "embedding": [0.25] * 1000}]}) == []
+    assert walk(the(data=[{"index": 0, "embedding": [0.25] * 1000}])) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from services.safety.config import SafetyConfig
 SECRET = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
 PEM = (
     "-----BEGIN RSA "
-    + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEAxgNSJ7mkz9kBcVpKxNEHB8q1\nZZtV\n-----END RSA PRIVATE KEY-----"
+    "PRIVATE KEY-----\nMIIEpAIBAAKCAQEAxgNSJ7mkz9kBcVpKxNEHB8q1\nZZtV\n-----END RSA PRIVATE KEY-----"
 )
 
 CONFIG = """
@@ -49,7 +49,7 @@ def policies(text=CONFIG, checks=None, providers=()):
 
 @functools.cache
 def demo():
-    """The policies of `CONFIG`, compiled once."""
+    """Return the policies of `CONFIG`, compiled once."""
     return policies()
 
 
@@ -62,13 +62,13 @@ def body(document):
 
 
 def chat(pieces, *, field="content", index=0):
-    """A chat stream that says `pieces`."""
+    """Return a chat stream that says `pieces`."""
     events = [_chat({field: piece}, index) for piece in pieces]
-    return events + [_chat({}, index, "stop"), sse.event(b"[DONE]")]
+    return [*events, _chat({}, index, "stop"), sse.event(b"[DONE]")]
 
 
 def arguments(pieces):
-    """A chat stream of one tool call."""
+    """Return a chat stream of one tool call."""
     first = {
         "tool_calls": [
             {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
@@ -86,7 +86,7 @@ def completions(pieces):
 
 
 def messages(pieces):
-    start = {
+    start: dict[str, object] = {
         "type": "message_start",
         "message": {
             "id": "msg_1",
@@ -99,7 +99,7 @@ def messages(pieces):
             "usage": {"input_tokens": 1, "output_tokens": 1},
         },
     }
-    events = [
+    events: list[dict[str, object]] = [
         start,
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "ping"},
@@ -122,7 +122,7 @@ def messages(pieces):
 
 def responses(pieces):
     text = "".join(pieces)
-    answer = {
+    answer: dict[str, object] = {
         "id": "resp_1",
         "object": "response",
         "created_at": 1,
@@ -133,7 +133,7 @@ def responses(pieces):
         "tool_choice": "auto",
         "tools": [],
     }
-    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    place: dict[str, object] = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     item = {
         "id": "msg_1",
         "type": "message",
@@ -141,7 +141,7 @@ def responses(pieces):
         "status": "completed",
         "content": [{"type": "output_text", "text": text, "annotations": []}],
     }
-    events = [{"type": "response.created", "response": answer}]
+    events: list[dict[str, object]] = [{"type": "response.created", "response": answer}]
     events += [
         {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces
     ]
@@ -152,15 +152,19 @@ def responses(pieces):
 
 
 def documents(stream):
-    """The decoded data of a stream's events, `[DONE]` left out."""
+    """Return the decoded data of a stream's events, `[DONE]` left out."""
     framer = sse.Framer()
     events = framer.feed(stream)
     assert framer.flush() is None, "the stream ends within an event"
-    return [json.loads(event.data) for event in events if event.data not in {None, b"[DONE]"}]
+    return [
+        json.loads(event.data)
+        for event in events
+        if isinstance(event, sse.Event) and event.data not in {None, b"[DONE]"}
+    ]
 
 
 def said(stream):
-    """The text that a client puts together from a stream of any dialect: tool arguments and content alike."""
+    """Return the text that a client puts together from a stream of any dialect: tool arguments and content alike."""
     return "".join(_said(document) for document in documents(stream))
 
 

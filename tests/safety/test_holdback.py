@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.safety.kit import PEM, SECRET, side
 
 from services.safety.holdback import Tail
 from services.safety.verdict import Action, State
+from tests.safety.kit import PEM, SECRET, side
 
 TEXTS = {
     f"my key is {SECRET} ok": "my key is [REDACTED:aws-access-key] ok",
@@ -80,12 +80,12 @@ def test_a_match_without_end_blocks_at_the_cap_where_the_policy_says_so():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"k":"%s"}' % SECRET, {"k": "[REDACTED:aws-access-key]"}),
+        (f'{{"k":"{SECRET}"}}', {"k": "[REDACTED:aws-access-key]"}),
         ('{"n":4111111111111111,"m":1}', {"n": "[REDACTED:card]", "m": 1}),
         ('{"n":[4111111111111111],"s":"a\\"b"}', {"n": ["[REDACTED:card]"], "s": 'a"b'}),
         ('{"s":"x\\n4111111111111111"}', {"s": "x[REDACTED:card]"}),
         ('{"s":"\\\\n4111111111111111"}', {"s": "\\[REDACTED:card]"}),
-        ('{"s":"\\\\","k":"%s"}' % SECRET, {"s": "\\", "k": "[REDACTED:aws-access-key]"}),
+        (f'{{"s":"\\\\","k":"{SECRET}"}}', {"s": "\\", "k": "[REDACTED:aws-access-key]"}),
     ],
 )
 def test_tool_arguments_stay_json(text, expected):

@@ -47,6 +47,9 @@ class Exchange:
         body = document if isinstance(document, bytes) else kit.body(document)
         return await self.script.request({":path": path, **JSON, **dict(headers)}, body)
 
+    async def answer(self, *args, **more):
+        return await self.script.response(*args, **more)
+
 
 def prompt(text):
     return {"model": "m", "messages": [{"role": "user", "content": text}]}
@@ -65,7 +68,8 @@ async def test_a_clean_prompt_goes_on_byte_for_byte(mode):
     exchange = Exchange(request=mode)
     body = b' {"model" : "m", "messages":[{"role":"user","content":"caf\\u00e9 1e5"}], "x":1.0 }'
     sent = await exchange.ask(body)
-    assert sent.body == body and sent.rejected is None
+    assert sent.body == body
+    assert sent.rejected is None
     assert exchange.heard.records[0].verdict.action is Action.ALLOW
 
 
@@ -133,14 +137,17 @@ async def test_an_inspected_finding_is_reported_and_nothing_changes():
     exchange = Exchange()
     sent = await exchange.ask(prompt("write jane@example.org"))
     (record,) = exchange.heard.records
-    assert sent.rejected is None and record.verdict.action is Action.INSPECT
+    assert sent.rejected is None
+    assert record.verdict.action is Action.INSPECT
     (located,) = record.verdict.findings
     assert (located.finding.rule, located.path, located.finding.start) == (
         "email",
         ("messages", 0, "content"),
         6,
     )
-    assert record.direction is Direction.PROMPT and record.text_hash and "jane" not in repr(record)
+    assert record.direction is Direction.PROMPT
+    assert record.text_hash
+    assert "jane" not in repr(record)
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"messages":[],"messages":[]}', b"\xff"])
@@ -167,7 +174,8 @@ async def test_what_no_rule_can_read_follows_its_own_policy(headers, why):
     assert exchange.heard.records[0].verdict.skipped == (why,)
     assert exchange.heard.records[0].verdict.state is State.SKIPPED
     strict = await Exchange(context={"x-safety-policy": "strict"}).ask(b"\x00\x01", headers=headers)
-    assert strict.rejected.status == 403 and error(strict.rejected)["code"] == "unscannable"
+    assert strict.rejected.status == 403
+    assert error(strict.rejected)["code"] == "unscannable"
 
 
 async def test_token_ids_and_images_follow_the_same_policy():
@@ -203,7 +211,7 @@ async def test_a_model_without_rules_costs_nothing():
     """Headers decide the request, and the answer's body is not asked for."""
     exchange = Exchange()
     await exchange.ask(prompt(kit.SECRET), headers={"x-gateway-model-name": "free"})
-    answer = await exchange.script.response(200, JSON, kit.body({"x": kit.SECRET}))
+    answer = await exchange.answer(200, JSON, kit.body({"x": kit.SECRET}))
     assert kit.SECRET.encode() in answer.body
     assert exchange.heard.records == []
 
@@ -226,7 +234,7 @@ async def test_a_whole_answer_is_redacted_at_every_cut(mode):
     for cut in range(0, len(body), 1 if mode == "FULL_DUPLEX_STREAMED" else len(body)):
         exchange = Exchange(response=mode)
         await exchange.ask(prompt("hi"))
-        answer = await exchange.script.response(200, JSON, body, cut=[cut] if cut else [])
+        answer = await exchange.answer(200, JSON, body, cut=[cut] if cut else [])
         message = json.loads(answer.body)["choices"][0]
         assert (message["message"]["content"], message["logprobs"]) == (
             "it is [REDACTED:aws-access-key].",
@@ -239,8 +247,9 @@ async def test_a_whole_answer_that_is_forbidden_becomes_an_error():
     """403 in the dialect's form."""
     exchange = Exchange()
     await exchange.ask(prompt("hi"))
-    answer = await exchange.script.response(200, JSON, kit.body({"content": "project bluebird"}))
-    assert answer.rejected.status == 403 and error(answer.rejected)["code"] == "blocklist"
+    answer = await exchange.answer(200, JSON, kit.body({"content": "project bluebird"}))
+    assert answer.rejected.status == 403
+    assert error(answer.rejected)["code"] == "blocklist"
 
 
 async def test_a_streamed_answer_is_redacted_at_every_cut():
@@ -249,8 +258,9 @@ async def test_a_streamed_answer_is_redacted_at_every_cut():
     for cut in range(1, len(stream), 5):
         exchange = Exchange()
         await exchange.ask(prompt("hi"))
-        answer = await exchange.script.response(200, SSE, stream, cut=[cut])
-        assert kit.said(answer.body) == "it is [REDACTED:aws-access-key] ok" and answer.complete
+        answer = await exchange.answer(200, SSE, stream, cut=[cut])
+        assert kit.said(answer.body) == "it is [REDACTED:aws-access-key] ok"
+        assert answer.complete
     exchange.script.close()
     assert exchange.heard.records[-1].held_bytes == len(kit.SECRET)
 
@@ -262,7 +272,8 @@ async def test_a_forbidden_stream_ends_early_and_well():
     await exchange.script.response_head(200, SSE)
     for event in kit.chat(["see ", "project ", "bluebird", " for more"]):
         answer = await exchange.script.response_chunk(event)
-    assert answer.ended and answer.body.endswith(b"data: [DONE]\n\n")
+    assert answer.ended
+    assert answer.body.endswith(b"data: [DONE]\n\n")
     assert kit.said(answer.body) == "see "
     exchange.script.close()
     assert exchange.heard.records[-1].verdict.action is Action.BLOCK
@@ -274,13 +285,13 @@ async def test_error_answers_pass_untouched(status):
     exchange = Exchange()
     await exchange.ask(prompt("hi"))
     body = kit.body({"error": {"message": kit.SECRET}})
-    assert (await exchange.script.response(status, JSON, body)).body == body
+    assert (await exchange.answer(status, JSON, body)).body == body
 
 
 async def test_answers_to_requests_never_seen_pass_untouched():
     """Envoy or an earlier filter made them."""
     exchange = Exchange()
-    answer = await exchange.script.response(200, JSON, b'{"made":"by Envoy"}')
+    answer = await exchange.answer(200, JSON, b'{"made":"by Envoy"}')
     assert answer.body == b'{"made":"by Envoy"}'
 
 
@@ -288,10 +299,10 @@ async def test_an_answer_that_cannot_be_read_is_refused():
     """Fail-closed, per direction."""
     exchange = Exchange()
     await exchange.ask(prompt("hi"))
-    assert (await exchange.script.response(200, JSON, b"{oops")).rejected.status == 502
+    assert (await exchange.answer(200, JSON, b"{oops")).rejected.status == 502
     opened = Exchange(context={"x-safety-policy": "open"})
     await opened.ask(prompt("hi"))
-    assert (await opened.script.response(200, JSON, b"{oops")).body == b"{oops"
+    assert (await opened.answer(200, JSON, b"{oops")).body == b"{oops"
 
 
 @pytest.mark.parametrize("headers", [JSON | {"content-encoding": "gzip"}, {"content-type": "audio/wav"}])
@@ -300,7 +311,7 @@ async def test_answers_that_no_rule_can_read_follow_their_policy(headers):
     for policy, status in (("default", None), ("strict", 403)):
         exchange = Exchange(context={"x-safety-policy": policy})
         await exchange.ask({"messages": []})
-        answer = await exchange.script.response(200, headers, b"\x00")
+        answer = await exchange.answer(200, headers, b"\x00")
         assert (answer.rejected.status if answer.rejected else None) == status
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 
-from tests.safety import kit
 import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
@@ -12,6 +11,7 @@ from services.openai import sse
 from services.safety.judge import Tally
 from services.safety.stream import StreamFilter
 from services.safety.verdict import Action, State
+from tests.safety import kit
 
 DIALECTS = {
     "chat": kit.chat,
@@ -145,8 +145,11 @@ def test_a_block_ends_a_chat_stream_with_content_filter_and_done():
     ]
     assert last.id == "chatcmpl-1"
     assert stream.endswith(b"data: [DONE]\n\n")
-    assert state.ended and tally.block == "blocklist" and tally.verdict().action is Action.BLOCK
-    assert "Project" not in kit.said(stream) and "late" not in kit.said(stream)
+    assert state.ended
+    assert tally.block == "blocklist"
+    assert tally.verdict().action is Action.BLOCK
+    assert "Project" not in kit.said(stream)
+    assert "late" not in kit.said(stream)
 
 
 def test_a_block_ends_a_completions_stream():
@@ -170,7 +173,8 @@ def test_a_block_ends_a_responses_stream():
     """`response.incomplete` with the reason."""
     stream, _, _ = run(kit.responses(BLOCKED))
     last = ResponseIncompleteEvent.model_validate(kit.documents(stream)[-1])
-    assert last.response.incomplete_details and last.response.incomplete_details.reason == "content_filter"
+    assert last.response.incomplete_details
+    assert last.response.incomplete_details.reason == "content_filter"
     numbers = [document["sequence_number"] for document in kit.documents(stream)]
     assert numbers == sorted(set(numbers))
 
@@ -184,7 +188,8 @@ def test_nothing_follows_a_block():
 def test_an_event_that_cannot_be_read_ends_the_stream():
     """Fail-closed: it may say anything."""
     stream, tally, state = run([*kit.chat(["a"])[:1], b"data: {oops\n\n", *kit.chat(["b"])])
-    assert state.ended and tally.block == "undecodable"
+    assert state.ended
+    assert tally.block == "undecodable"
     assert kit.documents(stream)[-1]["choices"][0]["finish_reason"] == "content_filter"
 
 
@@ -192,7 +197,8 @@ def test_an_event_that_cannot_be_read_passes_where_the_policy_is_open():
     """And is counted as not scanned."""
     stream, tally, _ = run([b"data: {oops\n\n"], kit.side("open"))
     assert stream == b"data: {oops\n\n"
-    assert tally.verdict().state is State.SKIPPED and tally.verdict().skipped == ("undecodable",)
+    assert tally.verdict().state is State.SKIPPED
+    assert tally.verdict().skipped == ("undecodable",)
 
 
 def test_an_event_without_end_is_given_up():

@@ -123,6 +123,8 @@ def _prefix_sequence(items: tuple[Node, ...]) -> str:
     for item in reversed(items):
         if isinstance(item, Char | Boundary):
             pattern = f"(?:{emit(item)}{pattern})?"
+        elif not pattern:
+            pattern = prefix(item)
         else:
             pattern = f"(?:{emit(item)}{pattern}|{prefix(item)})"
     return pattern

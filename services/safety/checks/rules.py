@@ -115,22 +115,22 @@ def _is_word(char: str) -> bool:
 class _Compiled:
     """A rule ready to run."""
 
-    __slots__ = ("pattern", "prefix", "rule", "validator")
+    __slots__ = ("node", "pattern", "rule", "validator")
 
     def __init__(self, rule: Rule) -> None:
         try:
-            node = patterns.parse(_source(rule))
+            self.node = patterns.parse(rule.pattern)
+            whole = patterns.parse(_source(rule))
             self.pattern = re2.compile(_flagged(rule, _source(rule)), _options())
         except (patterns.PatternError, re2.error) as error:
             raise RuleError(f"rule {rule.id!r}: {error}") from error
-        if (length := patterns.longest(node)) != rule.max_length:
+        if (length := patterns.longest(whole)) != rule.max_length:
             raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {length}")
         if rule.validator is not None and rule.validator not in VALIDATORS:
             raise RuleError(
                 f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}"
             )
         self.rule = rule
-        self.prefix = _flagged(rule, patterns.prefix(node))
         self.validator = VALIDATORS[rule.validator] if rule.validator else None
 
 
@@ -143,7 +143,7 @@ class RuleSet:
         self._always = [entry for entry in compiled if not entry.rule.keywords]
         self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])
         self._gate = _any([_flagged(entry.rule, _source(entry.rule)) for entry in self._always])
-        self._tail = _any([entry.prefix for entry in compiled], anchor=r"\z")
+        self._tail = _any(_prefixes(compiled), anchor=r"\z")
 
     @property
     def max_length(self) -> int | None:
@@ -282,6 +282,20 @@ def _source(rule: Rule) -> str:
 
 def _flagged(rule: Rule, pattern: str) -> str:
     return f"(?i:{pattern})" if rule.ignore_case else f"(?:{pattern})"
+
+
+def _prefixes(entries: Sequence[_Compiled]) -> list[str]:
+    """Return the patterns of live beginnings. What begins alike is one pattern: its size is what a chunk costs."""
+    groups: dict[tuple[bool, bool], list[_Compiled]] = {}
+    for entry in entries:
+        groups.setdefault((entry.rule.word_start, entry.rule.ignore_case), []).append(entry)
+    sources = []
+    for (word_start, _), group in groups.items():
+        node: patterns.Node = patterns.Choice(tuple(entry.node for entry in group))
+        if word_start:
+            node = patterns.Sequence((patterns.parse(WORD_START), node))
+        sources.append(_flagged(group[0].rule, patterns.prefix(node)))
+    return sources
 
 
 def _any(sources: Sequence[str], anchor: str = "") -> re2._Regexp | None:
