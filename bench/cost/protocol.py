@@ -88,14 +88,18 @@ def _header_map(headers: dict[str, str]) -> pb.HeaderMap:
 
 
 def request_headers(
-    mode: str, headers: Mapping[str, str] | None = None, metadata: Metadata | None = None
+    mode: str,
+    headers: Mapping[str, str] | None = None,
+    metadata: Metadata | None = None,
+    *,
+    answer: str = "NONE",
 ) -> bytes:
-    """Return the first message of a request whose body is sent in `mode`."""
+    """Return the first message of a request whose body is sent in `mode`, and its answer's in `answer`."""
     structs = {namespace: wire.struct(values) for namespace, values in (metadata or {}).items()}
     return pb.ProcessingRequest(
         request_headers=pb.HttpHeaders(headers=_header_map({**HEADERS, **(headers or {})})),
         metadata_context=pb.Metadata(filter_metadata=structs),
-        protocol_config=pb.ProtocolConfiguration(request_body_mode=mode),
+        protocol_config=pb.ProtocolConfiguration(request_body_mode=mode, response_body_mode=answer),
     ).SerializeToString()
 
 

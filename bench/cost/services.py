@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench.chain.backend import EVENTS, STREAM_EVENTS
+from bench.chain.backend import STREAM_EVENTS
 from bench.chain.workload import MODEL, Workload
 from bench.cost.prompts import SIZES, label
 from bench.cost.protocol import LIMIT, body, request_headers, response_body, response_headers
@@ -34,6 +34,7 @@ from services.safety.__main__ import build as build_safety
 from services.safety.config import SafetyConfig
 
 CONFIG = Path(__file__).parents[2] / "config"
+EVENTS = 400
 TEXTS = 256  # different prompts before one comes again
 T = TypeVar("T")
 
@@ -67,12 +68,7 @@ def cases() -> Iterator[Case]:
         yield Case("service", f"BBR, request of {label(size)}", partial(_next, bbr, buffered))
         yield Case("service", f"safety, request of {label(size)}", partial(_next, safety, buffered))
         yield Case("service", f"EPP, request of {label(size)}", partial(_next, epp, _digests(size)))
-    prompt = next(_messages(200))
-    events = [event.partition(b"\r\n")[2][:-2] for event in STREAM_EVENTS]
-    answer = [response_headers(), *(response_body(event, end=event is events[-1]) for event in events)]
-    yield Case(
-        "service", "safety, streamed answer, per event", partial(safety.exchange, [*prompt, *answer]), EVENTS
-    )
+    yield Case("service", "safety, per streamed event", partial(safety.exchange, _streamed()), EVENTS)
 
 
 async def _stages() -> tuple[Stage, Stage, Stage]:
@@ -83,6 +79,18 @@ async def _stages() -> tuple[Stage, Stage, Stage]:
     ):
         picker = App(EndpointPicker(director(16)))
         return Stage(bbr.service, ours), Stage(safety.service, theirs), Stage(picker.service, parts)
+
+
+def _streamed() -> list[bytes]:
+    """Return a short request and its answer in so many events that the request hardly counts."""
+    events = [event.partition(b"\r\n")[2][:-2] for event in STREAM_EVENTS] * (EVENTS // len(STREAM_EVENTS))
+    return [
+        request_headers("BUFFERED", {"x-gateway-model-name": MODEL}, answer="FULL_DUPLEX_STREAMED"),
+        body(b'{"model":"m","messages":[]}', end=True),
+        response_headers(),
+        *(response_body(event, end=False) for event in events[:-1]),
+        response_body(events[-1], end=True),
+    ]
 
 
 def _messages(size: int) -> Iterator[list[bytes]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from services.extproc.config import ConfigError
 from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
-from services.safety.checks.rules import Rule, RuleSet, blocklist, built_in, load
+from services.safety.checks.rules import Rule, blocklist, built_in, load
+from services.safety.checks.ruleset import RuleSet
 from services.safety.config import PluginConfig, SafetyConfig, SideConfig
 from services.safety.policy import Policies, Policy, Provider, Side
 from services.safety.verdict import Action

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from services.safety.checks.rules import Rule, RuleError, RuleSet, blocklist, built_in
+from services.safety.checks.rules import Rule, RuleError, blocklist, built_in
+from services.safety.checks.ruleset import RuleSet
 from services.safety.verdict import Finding
 
 RULES = {rule.id: rule for rule in built_in()}

@@ -116,10 +116,11 @@ def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
         mutation_rules=_may_change(f"x-gateway-.*|x-llm-d-request-dropped-reason|{REFUSAL_HEADERS}"),
-        # Without envoy.lb among the received ones the pick would be dropped.
+        # Without envoy.lb among the received ones the pick would be dropped. gw.bbr: the EPP blanks the digest, which
+        # would else come back to it, kilobytes long, in every access log entry.
         metadata_options=_metadata(
             forwarding=[BBR_METADATA, LB_METADATA, "envoy.lb.subset_hint"],
-            receiving=[LB_METADATA, EPP_METADATA],
+            receiving=[LB_METADATA, EPP_METADATA, BBR_METADATA],
         ),
         request_attributes=["xds.route_name", "xds.cluster_name", "request.id"],
     )
