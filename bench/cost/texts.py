@@ -10,7 +10,8 @@ from bench.cost.prompts import unseen
 from bench.cost.timing import Case
 from services.openai.sse import Framer
 from services.safety.checks.base import Check
-from services.safety.checks.rules import RuleSet, built_in
+from services.safety.checks.rules import built_in
+from services.safety.checks.ruleset import RuleSet
 
 SCANNED = 4096  # bytes; the unit of the figures in the design
 

@@ -197,6 +197,14 @@ async def test_a_full_duplex_body_before_trailers_never_ends_itself():
     )
 
 
+async def test_a_body_that_came_in_one_piece_is_not_copied():
+    """Bodies are megabytes: the service sees the very bytes of the message."""
+    fake = Fake()
+    body = bytes(1000)
+    await Script(fake).request(body=body)
+    assert fake.requests[0].body is body
+
+
 async def test_metadata_that_came_with_the_end_of_the_body_is_seen():
     """An earlier filter may set it only when it has read the body itself."""
     fake = Fake()

@@ -62,11 +62,11 @@ async def test_a_renewed_certificate_is_used_by_the_next_connection(tls, tmp_pat
         assert not await answers(ports.grpc, trusting("first"))
 
 
-async def test_a_certificate_that_goes_missing_leaves_the_old_one_in_use(tls):
+async def test_a_certificate_that_goes_missing_leaves_the_old_one_in_use(tls, tmp_path):
     """And is reported, at each handshake that missed it."""
     recorder = Recorder()
     async with served(Fake(), tls=tls, parts=Parts(observers=(recorder,))) as ports:
-        Path(tls.cert).unlink()
+        shutil.rmtree(tmp_path)
         assert await answers(ports.grpc, trusting("first"))
     assert all(isinstance(failure, FileNotFoundError) for failure in recorder.failures)
     assert recorder.failures

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from services.safety.checks.rules import Rule, RuleError, blocklist, built_in
+from services.safety.checks.rules import MAX_WORDS, Rule, RuleError, blocklist, built_in
 from services.safety.checks.ruleset import RuleSet
 from services.safety.verdict import Finding
 
@@ -91,9 +91,9 @@ def test_a_blocklist_finds_whole_words_in_any_case():
     assert sorted((finding.start, finding.end) for finding in found) == [(0, 13), (15, 19), (39, 44)]
 
 
-@pytest.mark.parametrize("words", [[], [""], ["a", " "]])
-def test_an_empty_blocklist_is_refused(words):
-    """An empty word would stand everywhere."""
+@pytest.mark.parametrize("words", [[], [""], ["a", " "], ["word"] * (MAX_WORDS + 1)])
+def test_a_blocklist_that_cannot_run_is_refused(words):
+    """An empty word would stand everywhere, and too many cost every chunk of a stream."""
     with pytest.raises(RuleError, match="names"):
         blocklist("names", words)
 

@@ -13,6 +13,10 @@ from services.safety.verdict import Confidence
 
 BUILT_IN = Path(__file__).parent.parent / "rules"
 
+MAX_WORDS = (
+    3000  # of a blocklist: measured, 3,000 compile in 2 s; 10,000 took 22 s, and then 1.5 ms for each chunk
+)
+
 
 class RuleError(ConfigError):
     """A rule is not what it must be; the message names it."""
@@ -72,6 +76,8 @@ def built_in() -> tuple[Rule, ...]:
 
 def blocklist(name: str, words: Sequence[str]) -> Rule:
     """Return the rule that finds any of `words` as whole words, in any case, with any spaces between them."""
+    if len(words) > MAX_WORDS:
+        raise RuleError(f"blocklist {name!r} has {len(words)} words, expected at most {MAX_WORDS}")
     if not words or not all(word.strip() for word in words):
         raise RuleError(f"blocklist {name!r} has no words or an empty one")
     phrases = [word.split() for word in sorted(words, key=len, reverse=True)]

@@ -13,7 +13,7 @@ from services.safety.checks.rules import WORD_START, Rule, RuleError
 from services.safety.checks.validators import VALIDATORS, Match
 from services.safety.verdict import Finding
 
-_MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; ten thousand words need about 20 MB
+_MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of `MAX_WORDS` runs in it
 
 
 class _Compiled:
