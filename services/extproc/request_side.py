@@ -15,7 +15,12 @@ from services.extproc.turns import NOTHING, Refusal, Turn
 
 
 class RequestSide:
-    """One request. `limit` bounds the bytes held while the body is collected."""
+    """One request. `limit` bounds the bytes held while the body is collected.
+
+    STREAMED has two limits of Envoy's making: replies to chunks are withheld until the decision, so a body longer
+    than Envoy's buffer, or one that ends by trailers (sent only after every chunk is answered), runs into its message
+    timeout: 504, and nothing undecided goes upstream.
+    """
 
     def __init__(self, modes: Modes, limit: int, decides_on_headers: Callable[[Request], bool]) -> None:
         self._mode = modes.request

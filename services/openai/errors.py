@@ -80,18 +80,19 @@ def error_body(
     *,
     param: str | None = None,
     code: str | None = None,
+    kind: str | None = None,
     request_id: str = "",
 ) -> bytes:
     """Return the JSON body of an error with HTTP `status`, in the form of `dialect`.
 
-    `param` and `code` exist in OpenAI's form only; `code` defaults to the usual one of the status. `request_id`
-    exists in Anthropic's only.
+    `param`, `code` and `kind` exist in OpenAI's form only; `code` and `kind`, the error's type, default to the usual
+    ones of the status. `request_id` exists in Anthropic's only, whose types are a closed list.
     """
     message = _encodable(message)
     if error_form(dialect) is ErrorForm.ANTHROPIC:
         return _anthropic(status, message, request_id)
-    kind, usual = _OPENAI.get(status, (_other(status, "server_error"), None))
-    error = {"message": message, "type": kind, "param": param, "code": code or usual}
+    usual_kind, usual = _OPENAI.get(status, (_other(status, "server_error"), None))
+    error = {"message": message, "type": kind or usual_kind, "param": param, "code": code or usual}
     return msgspec.json.encode({"error": error})
 
 

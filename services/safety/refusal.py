@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from services.extproc.decisions import Reject
 from services.extproc.errors import ExtProcError
-from services.openai.dialects import Dialect, ErrorForm, error_form
+from services.openai.dialects import Dialect
 from services.openai.errors import error_body
 from services.safety.holdback import LIMIT
 from services.safety.judge import UNDECODABLE, UNJUDGED
@@ -47,15 +45,5 @@ def _refuse(dialect: Dialect, side: Side, category: str, faults: dict[str, tuple
         body = error_body(dialect, status, message, code=category)
         return Reject(status, body, (_JSON,), details=f"safety_{category}")
     message = side.message.format(category=category)
-    return Reject(
-        side.status, _violation(dialect, side.status, message, category), (_JSON,), details="safety_blocked"
-    )
-
-
-def _violation(dialect: Dialect, status: int, message: str, category: str) -> bytes:
-    if (
-        error_form(dialect) is ErrorForm.ANTHROPIC
-    ):  # its types are a closed list; the message carries the category
-        return error_body(dialect, status, message)
-    error = {"message": message, "type": VIOLATION, "param": None, "code": category}
-    return msgspec.json.encode({"error": error})
+    body = error_body(dialect, side.status, message, code=category, kind=VIOLATION)
+    return Reject(side.status, body, (_JSON,), details="safety_blocked")

@@ -62,6 +62,10 @@ CASES = [
 ]
 
 
+BACK_OFFS: dict[str, dict[str, object]] = {
+    "default": {},
+    "short": {"retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"}},
+}
 HANGING = Case("", Style.ECHO, Fault.HANG, opens=False, status=504)
 
 
@@ -81,6 +85,17 @@ def plan(places: Places) -> Plan:
         listeners.append(
             config.listener(name, [service], [config.route("backend")], stream_idle_timeout="0.6s")
         )
+    for name, back_off in BACK_OFFS.items():
+        retry = {"retry_on": "connect-failure,refused-stream", "num_retries": 2, **back_off}
+        service = config.ext_proc(
+            name,
+            Script().mode,
+            cluster="gone",
+            retry=retry,
+            message_timeout="0.2s",
+            status_on_error={"code": "ServiceUnavailable"},
+        )
+        listeners.append(config.listener(name, [service], [config.route("backend")]))
     return Plan(listeners, scripts, [config.cluster("gone", [places.dead], http2=True)])
 
 
@@ -104,3 +119,12 @@ async def test_only_the_idle_timeout_ends_a_hanging_full_duplex_service(running)
     """The message timeout, three times shorter here, does not count in this mode."""
     answer = await http1(running.envoy.ports["hang"], Ask("/sha1", (BODY,)))
     assert (answer.status, answer.body) == (504, b"stream timeout")
+
+
+@pytest.mark.parametrize(("back_off", "status"), [("default", 504), ("short", 503)])
+async def test_retries_of_the_call_itself_need_a_short_back_off(running, back_off, status):
+    """Envoy's default for gRPC services is up to a second before the first retry and three before the second.
+
+    A request would wait for that, and end in the timeout's 504, although the refusal was known at once.
+    """
+    assert (await http1(running.envoy.ports[back_off], Ask("/sha1", (BODY,)))).status == status

@@ -1,7 +1,7 @@
 """A model server's place, taken by a recorder: it keeps what it got and answers as the path says.
 
-`/sha1` what arrived, as `sha1:length`; `/halves` 100 bytes and 20 ms later 400, with a content-length; `/events` two
-server-sent events; `/bytes/N` N bytes; `/status/N` an empty answer of that status; `/trailers` a body with trailers;
+`/sha1` what arrived, as `sha1:length`; `/halves` 100 bytes and 20 ms later 400, with a content-length; `/events/N` N
+server-sent events, two without N; `/bytes/N` N bytes; `/status/N` an empty answer of that status; `/trailers` a body with trailers;
 `/echo/SEED` the body itself, cut and paced by a seeded random.
 """
 
@@ -111,7 +111,8 @@ def _answer(request: Recorded) -> list[h11.Event | None]:
             ]
         case "events":
             head = h11.Response(status_code=200, headers=[("content-type", "text/event-stream"), _CHUNKED])
-            return [head, h11.Data(EVENTS[0]), None, h11.Data(EVENTS[1]), h11.EndOfMessage()]
+            first: list[h11.Event | None] = [h11.Data(EVENTS[0]), None]
+            return [head, *first * (int(argument or 2) - 1), h11.Data(EVENTS[1]), h11.EndOfMessage()]
         case "trailers":
             head = h11.Response(status_code=200, headers=[_CHUNKED])
             return [head, h11.Data(HALVES), h11.EndOfMessage(headers=list(TRAILERS))]

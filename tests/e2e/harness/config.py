@@ -65,11 +65,18 @@ def disabled(*filters: str) -> Config:
 
 
 def ext_proc(
-    name: str, mode: Mapping[str, str], *, cluster: str = "ext", style: str = "", **options: object
+    name: str,
+    mode: Mapping[str, str],
+    *,
+    cluster: str = "ext",
+    retry: Config | None = None,
+    **options: object,
 ) -> Config:
-    """Return an ext_proc filter. `style` goes to the server as initial metadata, and so does the filter's name."""
-    initial = [{"key": "x-style", "value": style}, {"key": "x-filter", "value": name}]
-    grpc = {"envoy_grpc": {"cluster_name": cluster}, "initial_metadata": initial}
+    """Return an ext_proc filter. Its name goes to the server as initial metadata."""
+    initial = [{"key": "x-filter", "value": name}]
+    grpc: dict[str, object] = {"envoy_grpc": {"cluster_name": cluster}, "initial_metadata": initial}
+    if retry:
+        grpc["retry_policy"] = retry
     config = {
         "@type": f"{EXT_PROC}.ExternalProcessor",
         "stat_prefix": name,
