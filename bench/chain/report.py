@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from bench.chain.rows import NOOP, ROWS
 
+Found = dict[tuple[str, str, int], "Figure"]
+
 ALONE, CHAIN = ROWS[0].title, ROWS[-1].title
 
 
@@ -34,10 +36,12 @@ class Figure:
     concurrency: int
     requests: int
     requests_per_second: float
+    latency_ms: Percentiles
+    """Of a stream until the first event, otherwise until the last byte."""
+    quietest_p50_ms: float
+    """The lowest p50 of a round: what is left when the machine does little else."""
     total_ms: Percentiles
-    """From sending the request to the answer's last byte."""
-    first_byte_ms: Percentiles
-    """From sending the request to the first byte of the answer's body."""
+    """Until the last byte."""
     cpu_us: dict[str, float]
     """CPU time per request of each process on the path, less what the process uses when idle."""
 
@@ -57,6 +61,7 @@ LATENCY = (
     "Latency in ms, p50 / p99. The first row is absolute, the others are what they add to it. For streams until the "
     "first event, otherwise until the last byte."
 )
+QUIETEST = "The p50 of each row's quietest round, likewise."
 CPU = "CPU time per request in µs."
 
 
@@ -71,6 +76,7 @@ def tables(figures: Figures) -> str:
         return [title, "", *(f"| {' | '.join(line)} |" for line in lines), ""]
 
     latency = ((row.title, [_latency(found, row.title, *at) for at in columns]) for row in ROWS)
+    quietest = ((row.title, [_quietest(found, row.title, *at) for at in columns]) for row in ROWS)
     rates = (
         (row.title, [f"{found[row.title, *at].requests_per_second:.0f}" for at in columns]) for row in ROWS
     )
@@ -80,7 +86,13 @@ def tables(figures: Figures) -> str:
     )
     versions = "; ".join(f"{key} {value}" for key, value in figures.machine.items())
     return "\n".join(
-        [*table(LATENCY, latency), *table("Requests per second.", rates), *table(CPU, cpu), f"{versions}."]
+        [
+            *table(LATENCY, latency),
+            *table(QUIETEST, quietest),
+            *table("Requests per second.", rates),
+            *table(CPU, cpu),
+            f"{versions}.",
+        ]
     )
 
 
@@ -96,11 +108,13 @@ def _processes() -> list[tuple[str, str, str]]:
     ]
 
 
-def _latency(found: dict[tuple[str, str, int], Figure], row: str, workload: str, concurrency: int) -> str:
-    mine, alone = (
-        figure.first_byte_ms if workload.endswith("stream") else figure.total_ms
-        for figure in (found[row, workload, concurrency], found[ALONE, workload, concurrency])
-    )
+def _latency(found: Found, row: str, workload: str, concurrency: int) -> str:
+    mine, alone = (found[title, workload, concurrency].latency_ms for title in (row, ALONE))
     if row == ALONE:
         return f"{mine.p50:.2f} / {mine.p99:.2f}"
-    return f"+{mine.p50 - alone.p50:.2f} / +{mine.p99 - alone.p99:.2f}"
+    return f"{mine.p50 - alone.p50:+.2f} / {mine.p99 - alone.p99:+.2f}"
+
+
+def _quietest(found: Found, row: str, workload: str, concurrency: int) -> str:
+    mine, alone = (found[title, workload, concurrency].quietest_p50_ms for title in (row, ALONE))
+    return f"{mine:.2f}" if row == ALONE else f"{mine - alone:+.2f}"

@@ -54,14 +54,18 @@ class Eds:
     async def stream(self, _: object, context: Context) -> None:
         async with asyncio.TaskGroup() as group:
             sender = group.create_task(self._send(context))
-            while isinstance(raw := await context.read(), bytes):
-                request = DiscoveryRequest.parse(raw)
-                if request.error_detail is not None:
-                    self.refused.append(request.error_detail.message)
-                async with self._changed:
-                    self.acknowledged = int(request.version_info or 0)
-                    self._changed.notify_all()
-            sender.cancel()
+            try:
+                while isinstance(raw := await context.read(), bytes):
+                    await self._heard(DiscoveryRequest.parse(raw))
+            finally:
+                sender.cancel()
+
+    async def _heard(self, request: DiscoveryRequest) -> None:
+        if request.error_detail is not None:
+            self.refused.append(request.error_detail.message)
+        async with self._changed:
+            self.acknowledged = int(request.version_info or 0)
+            self._changed.notify_all()
 
     async def _send(self, context: Context) -> None:
         sent = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -75,7 +76,9 @@ async def lab(folder: Path, plan: Callable[[Places], Plan]) -> AsyncIterator[Lab
         scripted = await stack.enter_async_context(scripted_running(wanted.scripts))
         servers = config.cluster("ext", [scripted.port], http2=True)
         clusters = [servers, config.cluster("backend", [backend.port]), *wanted.clusters]
-        envoy = stack.enter_context(envoy_running(config.bootstrap(wanted.listeners, clusters), folder))
+        bootstrap = config.bootstrap(wanted.listeners, clusters)
+        # In a thread: Envoy may ask servers of this loop before it calls itself ready.
+        envoy = await asyncio.to_thread(stack.enter_context, envoy_running(bootstrap, folder))
         yield Lab(envoy, backend, scripted, places)
 
 
