@@ -127,8 +127,11 @@ def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
 
 
 def _grpc(name: str) -> core.GrpcService:
-    # Another replica is tried when one is gone.
-    retry = core.RetryPolicy(num_retries=2, retry_on="connect-failure,refused-stream")
+    # Another replica is tried when one is gone. Envoy's default back-off for gRPC outlasts the message timeout.
+    back_off = core.BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05))
+    retry = core.RetryPolicy(
+        num_retries=2, retry_on="connect-failure,refused-stream", retry_back_off=back_off
+    )
     return grpc_service(name, retry_policy=retry)
 
 
