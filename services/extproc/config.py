@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import yaml
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """0 lets the system choose."""
@@ -68,6 +69,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Per connection; not below Envoy's own limit (`max_requests`), or requests wait in Envoy."""
 
 
+_UNKNOWN = re.compile(r"Object contains unknown field `.*?`(?: - at `\$(?P<path>.*)`)?")
+_STEP = re.compile(r"[^.\[\]]+")
+
+
 def load(path: str | Path, kind: type[T]) -> T:
     """Read the YAML file at `path` as `kind`, a strict msgspec Struct; raise `ConfigError` with what is wrong where."""
     try:
@@ -88,7 +93,30 @@ def parse(text: str, kind: type[T], *, name: str = "configuration") -> T:
     try:
         return msgspec.convert({} if values is None else values, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {error}") from error
+        raise ConfigError(f"{name}: {error}{_expected(kind, str(error))}") from error
+
+
+def _expected(kind: type, message: str) -> str:
+    """Name the fields that could have been meant, where `message` is about one that does not exist."""
+    unknown = _UNKNOWN.match(message)
+    if unknown is None:
+        return ""
+    place = inspect.type_info(kind)
+    for key in _STEP.findall(unknown["path"] or ""):
+        place = _below(place, key)
+    names = [field.encode_name for field in place.fields] if isinstance(place, inspect.StructType) else []
+    return f"; expected one of: {', '.join(names)}" if names else ""
+
+
+def _below(place: inspect.Type, key: str) -> inspect.Type:
+    """Follow one step of a path such as `$.listen.tls` or `$.pools[0]`."""
+    if isinstance(place, inspect.UnionType):
+        place = next((one for one in place.types if not isinstance(one, inspect.NoneType)), place)
+    if isinstance(place, inspect.StructType):
+        return next((field.type for field in place.fields if field.encode_name == key), place)
+    if isinstance(place, (inspect.ListType, inspect.VarTupleType)):
+        return place.item_type
+    return place.value_type if isinstance(place, inspect.DictType) else place
 
 
 def _one_line(error: yaml.YAMLError) -> str:

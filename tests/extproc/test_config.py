@@ -39,11 +39,15 @@ def test_what_is_said_is_typed():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lisen: {}", "Object contains unknown field `lisen`"),
+        ("lisen: {}", "Object contains unknown field `lisen`; expected one of: listen, "),
         ("listen: {port: x}", r"Expected `int`, got `str` - at `\$.listen.port`"),
         ("listen: {port: '80'}", r"Expected `int`, got `str` - at `\$.listen.port`"),
         ("listen: {port: 70000}", r"`int` <= 65535 - at `\$.listen.port`"),
-        ("listen: {prot: 1}", r"unknown field `prot` - at `\$.listen`"),
+        ("listen: {prot: 1}", r"unknown field `prot` - at `\$.listen`; expected one of: host, port, "),
+        (
+            "listen: {tls: {crt: x}}",
+            r"unknown field `crt` - at `\$.listen.tls`; expected one of: cert, key, client_ca",
+        ),
         ("listen: {}", r"missing required field `port` - at `\$.listen`"),
         ("log: {level: loud}", r"Invalid enum value 'loud' - at `\$.log.level`"),
         ("log: {sample: 2}", r"`float` <= 1.0 - at `\$.log.sample`"),
