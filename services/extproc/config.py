@@ -103,20 +103,25 @@ def _expected(kind: type, message: str) -> str:
         return ""
     place = inspect.type_info(kind)
     for key in _STEP.findall(unknown["path"] or ""):
-        place = _below(place, key)
+        place = _given(_below(place, key))
     names = [field.encode_name for field in place.fields] if isinstance(place, inspect.StructType) else []
     return f"; expected one of: {', '.join(names)}" if names else ""
 
 
 def _below(place: inspect.Type, key: str) -> inspect.Type:
     """Follow one step of a path such as `$.listen.tls` or `$.pools[0]`."""
-    if isinstance(place, inspect.UnionType):
-        place = next((one for one in place.types if not isinstance(one, inspect.NoneType)), place)
     if isinstance(place, inspect.StructType):
         return next((field.type for field in place.fields if field.encode_name == key), place)
     if isinstance(place, (inspect.ListType, inspect.VarTupleType)):
         return place.item_type
     return place.value_type if isinstance(place, inspect.DictType) else place
+
+
+def _given(place: inspect.Type) -> inspect.Type:
+    """Return what an optional value is when it is given."""
+    if isinstance(place, inspect.UnionType):
+        return next((one for one in place.types if not isinstance(one, inspect.NoneType)), place)
+    return place
 
 
 def _one_line(error: yaml.YAMLError) -> str:
