@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.e2e.gateway.stack import free_offset
 from tools.gateway.cli import command_line, main
 from tools.gateway.plan import Options
 
 CONFIG = Path(__file__).parents[2] / "config"
-OFFSET = 13300  # the gateway on 21380; no test here gets as far as opening it
+OFFSET = free_offset()  # no test here gets as far as opening a port
 
 
 def up(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

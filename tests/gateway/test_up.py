@@ -14,19 +14,26 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.gateway.stack import free_offset
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "tools.gateway.cli", "up", "--port-offset", "13300"]
-COMMAND += ["--config-dir", str(ROOT / "config")]
+
+
+def command(offset: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "tools.gateway.cli", "up"),
+        *("--port-offset", str(offset), "--config-dir", str(ROOT / "config")),
+    ]
 
 
 class Stack:
     """`inference-gateway up` in a session of its own, whose processes can be counted."""
 
-    def __init__(self, cwd: Path) -> None:
+    def __init__(self, offset: int, cwd: Path) -> None:
         self.process = subprocess.Popen(
-            COMMAND,
+            command(offset),
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -58,15 +65,22 @@ class Stack:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    started = Stack(tmp_path)
+def offset() -> int:
+    return free_offset()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, offset: int) -> Iterator[Stack]:
+    started = Stack(offset, tmp_path)
     yield started
     started.process.kill()
     started.process.communicate()
 
 
-def up(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+def up(offset: int, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command(offset), *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 def test_ready_means_ready_and_an_interrupt_leaves_nobody(stack):
@@ -99,7 +113,7 @@ def test_an_interrupt_while_it_starts_leaves_nobody(stack):
     assert stack.nobody_left()
 
 
-def test_a_child_that_dies_takes_the_stack_with_it_and_says_why(stack, tmp_path):
+def test_a_child_that_dies_takes_the_stack_with_it_and_says_why(stack, tmp_path, offset):
     """Half a gateway is worse than none."""
     stack.until_ready()
     victim = next(
@@ -108,7 +122,7 @@ def test_a_child_that_dies_takes_the_stack_with_it_and_says_why(stack, tmp_path)
     os.kill(victim, signal.SIGKILL)
     _, errors = stack.process.communicate()
     assert stack.process.returncode == 1
-    assert f"epp ended by SIGKILL; its log {tmp_path}/.run/21380/epp.log says:" in errors
+    assert f"epp ended by SIGKILL; its log {tmp_path}/.run/{8080 + offset}/epp.log says:" in errors
     assert stack.nobody_left()
 
 
@@ -120,17 +134,17 @@ def test_nobody_outlives_a_supervisor_that_is_killed(stack):
     assert stack.nobody_left()
 
 
-def test_a_detached_stack_runs_on_and_stops_when_told(tmp_path):
+def test_a_detached_stack_runs_on_and_stops_when_told(tmp_path, offset):
     """It prints the same ready line, and is found again by its port."""
-    detached = up("--detach", cwd=tmp_path)
+    detached = up(offset, "--detach", cwd=tmp_path)
     try:
         assert detached.returncode == 0, detached.stderr
         ready = json.loads(detached.stdout.splitlines()[0].removeprefix("ready "))
         assert httpx.get(f"{ready['gateway']}/v1/models", timeout=30).is_success
-        second = up("--detach", cwd=tmp_path)
+        second = up(offset, "--detach", cwd=tmp_path)
         assert (second.returncode, second.stderr.count("\n")) == (1, 1)
     finally:
-        stopped = up("--stop", cwd=tmp_path)
+        stopped = up(offset, "--stop", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{ready['gateway']}/v1/models", timeout=30)
