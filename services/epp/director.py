@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
-from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, PREFILL, Entry
 from services.epp.pool import Pool
 from services.epp.records import Observer, Pick, PickOutcome, Release
 from services.epp.scheduling.filters.ready import Ready
 from services.epp.scheduling.filters.subset import SubsetHint
-from services.epp.scheduling.interfaces import Decision, Detector, Situation
-from services.epp.scheduling.profile import Profile
+from services.epp.scheduling.interfaces import Decision, Detector, Scheduler, Situation
 from services.epp.scheduling.subset import Subset
 from services.epp.state import SharedState
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
@@ -48,6 +47,8 @@ class Reservation:
     id: str
     pool: Pool
     decision: Decision
+    answer_headers: tuple[tuple[str, str], ...] = ()
+    """For the client, where the answer's head passes here."""
 
     @property
     def addresses(self) -> str:
@@ -61,7 +62,7 @@ class Director:
     def __init__(
         self,
         pools: Mapping[str, Pool],
-        profile: Profile,
+        scheduler: Scheduler,
         *,
         detector: Detector,
         objectives: Mapping[str, int],
@@ -69,17 +70,20 @@ class Director:
         rng: random.Random,
         observer: Observer,
         state: SharedState,
+        default_pool: str = "",
+        zone: str = "",
     ) -> None:
         self.pools = pools
-        self._profile = profile
+        self._scheduler = scheduler
         self._detector = detector
         self._objectives = objectives
+        self._default_pool = default_pool
+        self._zone = zone
         self._clock = clock
         self._rng = rng
         self._observer = observer
         self._state = state
         self._subset = SubsetHint()
-        self._ready = {name: Ready(pool.limits.staleness) for name, pool in pools.items()}
         self._instance = f"{rng.getrandbits(32):08x}"
         self._count = 0
 
@@ -126,16 +130,20 @@ class Director:
             base_model=ask.base_model,
             subset=ask.subset,
             priority=priority,
+            pool=pool.name,
+            zone=self._zone,
+            chance=self._rng.random(),
         )
         candidates = self._candidates(situation, pool)
         self._admit(pool, priority)
-        decision = self._profile.run(situation, candidates, self._rng)
+        decision = self._scheduler.run(situation, candidates, self._rng)
         if not decision.servers:
             by = decision.verdicts[-1].plugin
             raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
         return self._reserve(pool, decision, situation)
 
     def _pool(self, name: str) -> Pool:
+        name = name or self._default_pool
         pool = next(iter(self.pools.values())) if not name and len(self.pools) == 1 else self.pools.get(name)
         if pool is None:
             raise _no_endpoint(
@@ -147,7 +155,7 @@ class Director:
         allowed = self._subset.keep(situation, pool.snapshot.servers)
         if not allowed and situation.subset is not None:
             raise _no_endpoint(f"no server of pool {pool.name!r} is in the subset", "no_subset")
-        ready = self._ready[pool.name].keep(situation, allowed)
+        ready = Ready(pool.limits.staleness).keep(situation, allowed)
         if not ready:
             raise _no_endpoint(f"no server of pool {pool.name!r} is ready", "no_endpoint")
         return ready
@@ -166,20 +174,17 @@ class Director:
 
     def _reserve(self, pool: Pool, decision: Decision, situation: Situation) -> Reservation:
         first, digest = decision.servers[0], situation.digest
-        matched = situation.matches.get(first.slot, 0)
         self._count += 1
-        entry = Entry(
-            id=f"{self._instance}-{self._count:x}",
-            slot=first.slot,
-            picked_at=situation.now,
-            prompt_tokens=max(0, digest.prompt_tokens - prefix_bytes(matched) // BYTES_PER_TOKEN),
-            output_tokens=digest.max_tokens or DEFAULT_OUTPUT_TOKENS,
-            blocks=digest.blocks,
-            matched=matched,
-        )
-        pool.reserve(entry)
+        id_ = f"{self._instance}-{self._count:x}"
+        output = digest.max_tokens or DEFAULT_OUTPUT_TOKENS
+        if decision.prefill is not None:
+            # The prompt is this server's work. Whoever ends the request ends this too.
+            prefiller = decision.prefill.servers[0]
+            pool.reserve(_entry(id_ + PREFILL, prefiller, situation, output_tokens=0))
+        entry = _entry(id_, first, situation, output_tokens=output)
+        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
         self._state.picked(pool.name, first.address, entry)
-        return Reservation(entry.id, pool, decision)
+        return Reservation(id_, pool, decision, self._scheduler.chosen(situation, decision))
 
     def _report(
         self, ask: Ask, priority: int, started: float, outcome: PickOutcome, reservation: Reservation | None
@@ -197,6 +202,19 @@ class Director:
                 matched_bytes=prefix_bytes(entry.matched) if entry else 0,
             )
         )
+
+
+def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int) -> Entry:
+    digest, matched = situation.digest, situation.matches.get(server.slot, 0)
+    return Entry(
+        id=id_,
+        slot=server.slot,
+        picked_at=situation.now,
+        prompt_tokens=max(0, digest.prompt_tokens - prefix_bytes(matched) // BYTES_PER_TOKEN),
+        output_tokens=output_tokens,
+        blocks=digest.blocks,
+        matched=matched,
+    )
 
 
 def _no_endpoint(message: str, reason: str) -> Unavailable:

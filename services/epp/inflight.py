@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 DEFAULT_OUTPUT_TOKENS = 256
 """Expected answer of a request without a limit: chat answers average a few hundred tokens."""
 
+PREFILL = ".prefill"
+"""Added to a decision's id: its share of load on a server that only computes the prompt's cache."""
+
 
 @dataclass(slots=True)
 class Load:

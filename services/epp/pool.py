@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from services.epp.endpoints import Endpoint, Metrics, Server
-from services.epp.inflight import Entry, InFlight
+from services.epp.inflight import PREFILL, Entry, InFlight
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
@@ -133,6 +133,7 @@ class Pool:
         """End a request; return whether it was still in flight."""
         if served is not None:
             self.served(decision, served)
+        self.inflight.release(decision + PREFILL)
         return self.inflight.release(decision) is not None
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:

@@ -74,7 +74,7 @@ class PickExchange(Exchange):
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
         self._answered = True
-        return Forward()
+        return Forward(set_headers=self._reservation.answer_headers)
 
     def end(self, end: End) -> None:
         """Release when this stream knows the end: it followed the answer, or broke off.
@@ -116,7 +116,8 @@ def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
     if forget_digest:
         # Some kilobytes that nobody needs any more would come back with every access log entry.
         metadata[NAMESPACE] = {KEY: ""}
-    return Forward(set_headers=((DESTINATION, destination),), metadata=metadata)
+    headers = ((DESTINATION, destination), *reservation.decision.headers)
+    return Forward(set_headers=headers, metadata=metadata)
 
 
 def _attached(metadata: Metadata) -> Digest | None:

@@ -16,6 +16,9 @@ from services.epp.scheduling.subset import Subset
 from services.extproc.events import Headers
 from services.openai.digest import Digest
 
+PREFILLER = "x-prefiller-host-port"
+"""Tells the decoding server's sidecar where to have the prompt's cache computed (llm-d's P/D protocol)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
@@ -34,6 +37,13 @@ class Situation:
     subset: Subset | None = None
     """The servers that the proxy allows; None allows all."""
     priority: int = 0
+    pool: str = ""
+    zone: str = ""
+    """Where this gateway runs, as the servers' label `topology.kubernetes.io/zone` spells it; empty when not told."""
+    chance: float = 1.0
+    """One uniform draw from [0, 1) for this request: filters that explore compare with it. 1 never explores."""
+    peer: Server | None = None
+    """The server that will decode, while one for the prefill is looked for."""
 
 
 @runtime_checkable
@@ -61,6 +71,14 @@ class Picker(Protocol):
 
     def pick(self, situation: Situation, totals: Sequence[float], rng: random.Random) -> Sequence[int]:
         """Return the positions in `totals` to try, best first; at least one, none twice. `rng` is all its chance."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A plugin that remembers what was decided. The only thing about it that changes."""
+
+    def chosen(self, situation: Situation, server: Server) -> Sequence[tuple[str, str]]:
+        """Note that `server` gets the request. Return headers for the answer, where the proxy shows it to us."""
 
 
 @runtime_checkable
@@ -101,3 +119,21 @@ class Decision:
     totals: tuple[float, ...] = ()
     scores: tuple[Scores, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    profile: str = ""
+    prefill: Decision | None = None
+    """The choice of a server that computes the prompt's cache first; the request itself goes to `servers`."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What the server must be told, as request headers."""
+        return ((PREFILLER, self.prefill.servers[0].address),) if self.prefill else ()
+
+
+class Scheduler(Protocol):
+    """Decides. A profile is one, and so is what a profile handler makes of several."""
+
+    def run(self, situation: Situation, servers: Sequence[Server], rng: random.Random) -> Decision:
+        """Decide among `servers`. Raises `ExtProcError` when the request asks for what there is not."""
+
+    def chosen(self, situation: Situation, decision: Decision) -> tuple[tuple[str, str], ...]:
+        """Let the plugins learn that `decision` is carried out; return their headers for the answer."""
