@@ -66,6 +66,43 @@ class Ended:
     response_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One request from its pick to its end, with all that is known of it: what metrics and cost models learn from.
+
+    Tokens are the server's own counts where somebody saw its answer (`counted`), else estimates from bytes.
+    """
+
+    pool: str
+    decision: str
+    endpoint: str
+    """`ip:port` of the server that served it; empty when none got it."""
+    outcome: EndOutcome
+    model: str = ""
+    status: int = 0
+    priority: int = 0
+    fairness: str = ""
+    stream: bool = False
+    picked_at: float = 0.0
+    """A reading of the monotonic clock, in seconds."""
+    seconds: float = 0.0
+    """From the pick to the end of the answer."""
+    first_byte: float | None = None
+    """Seconds from the request's first byte to the server until the head of the answer. Servers that send the head
+    of a stream before its first token (vLLM does) make this less than the time to first token."""
+    first_token: float | None = None
+    """Seconds from the pick to the first piece of a streamed body; None where nobody saw the body."""
+    prompt_tokens: int = 0
+    uncached_tokens: int = 0
+    """Of the prompt, what the picker believed that the server has to compute."""
+    cached_tokens: int | None = None
+    """Of the prompt, what the server says it had; None when it did not say."""
+    output_tokens: int = 0
+    counted: bool = False
+    prompt_bytes: int = 0
+    response_bytes: int = 0
+
+
 class ScrapeError(enum.StrEnum):
     """Why a scrape gave nothing."""
 
