@@ -137,3 +137,19 @@ class Scheduler(Protocol):
 
     def chosen(self, situation: Situation, decision: Decision) -> tuple[tuple[str, str], ...]:
         """Let the plugins learn that `decision` is carried out; return their headers for the answer."""
+
+
+@runtime_checkable
+class ProfileHandler(Protocol):
+    """Makes one scheduler of the configured profiles."""
+
+    def bind(self, profiles: Mapping[str, Scheduler], plugins: Mapping[str, object]) -> Scheduler:
+        """Return the scheduler; `plugins` are all that are declared, by name. ValueError when they do not fit."""
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """Says whether a stage of disaggregated serving is worth it."""
+
+    def disaggregate(self, situation: Situation, server: Server) -> bool:
+        """Say whether another server than `server`, which will decode, should compute the prompt's cache."""
