@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
-from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, PREFILL, Entry
+from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
 from services.epp.records import Observer, Pick, PickOutcome, Release
 from services.epp.scheduling.filters.ready import Ready
@@ -126,6 +126,8 @@ class Director:
             now=self._clock(),
             loads=pool.inflight.loads,
             matches=pool.prefixes.match(ask.digest.blocks),
+            paces=pool.fleet.paces,
+            typical=pool.fleet.typical,
             headers=ask.headers,
             base_model=ask.base_model,
             subset=ask.subset,
@@ -176,7 +178,7 @@ class Director:
         first, digest = decision.servers[0], situation.digest
         self._count += 1
         id_ = f"{self._instance}-{self._count:x}"
-        output = digest.max_tokens or DEFAULT_OUTPUT_TOKENS
+        output = round(situation.typical.output(digest.max_tokens))
         if decision.prefill is not None:
             # The prompt is this server's work. Whoever ends the request ends this too.
             prefiller = decision.prefill.servers[0]
@@ -214,6 +216,10 @@ def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int
         output_tokens=output_tokens,
         blocks=digest.blocks,
         matched=matched,
+        model=digest.model,
+        stream=digest.stream,
+        context_tokens=digest.prompt_tokens,
+        max_tokens=digest.max_tokens,
     )
 
 

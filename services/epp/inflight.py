@@ -25,6 +25,8 @@ class Load:
     """Estimated prompt tokens in flight that the server has not cached."""
     output_tokens: int = 0
     """Estimated tokens to be generated for the requests in flight."""
+    context_tokens: int = 0
+    """Prompt tokens, cached or not, of the requests in flight."""
     unseen: int = 0
     """Requests in flight that were picked after the server's last scrape began: its metrics cannot know them."""
     finished: int = 0
@@ -43,6 +45,16 @@ class Entry:
     blocks: tuple[int, ...] = ()
     matched: int = 0
     """The first blocks of `blocks` that the server already held at the pick."""
+    model: str = ""
+    stream: bool = False
+    context_tokens: int = 0
+    """The whole prompt, cached or not."""
+    max_tokens: int = 0
+    """The limit that the client set; 0 for none."""
+    ahead: float = 0.0
+    """Prompt tokens that the server had to compute until the end of this prompt, at the pick."""
+    batch: float = 0.0
+    """Size of the server's batch at the pick, in sequences."""
 
 
 class InFlight:
@@ -129,6 +141,7 @@ class InFlight:
         load.requests += 1
         load.prompt_tokens += entry.prompt_tokens
         load.output_tokens += entry.output_tokens
+        load.context_tokens += entry.context_tokens
         unseen = self._unseen.setdefault(entry.slot, {})
         unseen[entry.id] = entry.picked_at
         load.unseen = len(unseen)
@@ -139,6 +152,7 @@ class InFlight:
         load.requests -= 1
         load.prompt_tokens -= entry.prompt_tokens
         load.output_tokens -= entry.output_tokens
+        load.context_tokens -= entry.context_tokens
         unseen = self._unseen[entry.slot]
         if unseen.pop(entry.id, None) is None and seen:
             load.finished += 1

@@ -10,9 +10,11 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from services.epp.cost.pace import CONTEXT, Fleet
 from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
+from services.epp.records import Finished
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
 
@@ -49,6 +51,7 @@ class Pool:
         """Whether its servers report metrics; without, every member counts as ready."""
         self.inflight = InFlight(clock=clock, lease=self.limits.lease)
         self.prefixes = PrefixIndex(self.limits.default_cache_bytes)
+        self.fleet = Fleet(clock)
         self.version = 0
         """Counts changes of membership."""
         self._servers: dict[str, Server] = {}
@@ -85,6 +88,8 @@ class Pool:
         free = (slot for slot in itertools.count() if slot not in taken)
         for endpoint, slot in zip(new, free, strict=False):
             self._join(endpoint, slot)
+        for server in [server for address, server in self._servers.items() if server.endpoint != wanted[address]]:
+            self._put(replace(server, endpoint=wanted[server.address]))
         if gone or new:
             self.version += 1
             self._snapshot = None
@@ -98,6 +103,7 @@ class Pool:
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
         self.inflight.scraped(server.slot, metrics.scraped_at)
+        self.fleet.looked_at(server.slot, metrics.max_adapters)
         self._misses[address] = 0
         self._looked_at.add(address)
         self._put(replace(server, metrics=metrics, ready=True))
@@ -114,7 +120,8 @@ class Pool:
 
     def reserve(self, entry: Entry) -> None:
         """Count a pick and remember its prompt, at once."""
-        self.inflight.add(entry)
+        batch = self._batch(entry.slot)
+        self.inflight.add(replace(entry, ahead=self.fleet.sent(entry), batch=batch))
         self.prefixes.record(entry.slot, entry.blocks)
 
     def served(self, decision: str, address: str) -> None:
@@ -125,7 +132,10 @@ class Pool:
         held = prefix_bytes(entry.matched) // BYTES_PER_TOKEN
         whole = entry.prompt_tokens + held
         there = prefix_bytes(self.prefixes.match(entry.blocks).get(server.slot, 0)) // BYTES_PER_TOKEN
-        self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        moved = self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        if moved is not None:
+            self.fleet.unsent(entry)
+            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
         self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
         self.prefixes.record(server.slot, entry.blocks)
 
@@ -134,10 +144,25 @@ class Pool:
         if served is not None:
             self.served(decision, served)
         self.inflight.release(decision + PREFILL)
-        return self.inflight.release(decision) is not None
+        entry = self.inflight.release(decision)
+        if entry is not None and not self.inflight.loads[entry.slot].requests:
+            self.fleet.idle(entry.slot)
+        return entry is not None
+
+    def finished(self, end: Finished) -> None:
+        """Learn how a request went that is still in flight here; to be told before its release."""
+        entry = self.inflight.get(end.decision)
+        if entry is not None:
+            self.fleet.finished(entry, end, self._batch(entry.slot))
+
+    def _batch(self, slot: int) -> float:
+        """Return the size of what is in flight at `slot`, in sequences."""
+        load = self.inflight.loads[slot]
+        return load.requests + load.context_tokens / CONTEXT
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)
+        self.fleet.admit(slot)
         self._servers[endpoint.address] = Server(endpoint, slot, ready=not self.scraped)
 
     def _leave(self, address: str) -> None:

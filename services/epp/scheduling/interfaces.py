@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from services.epp.cost.pace import Pace, Typical
 from services.epp.endpoints import Server
 from services.epp.inflight import Load
 from services.epp.scheduling.subset import Subset
@@ -29,6 +30,10 @@ class Situation:
     """A reading of the monotonic clock, in seconds; comparable with `Metrics.scraped_at`."""
     loads: Sequence[Load] = ()
     """What is in flight, by `Server.slot`."""
+    paces: Sequence[Pace] = ()
+    """How fast each server is, by `Server.slot`."""
+    typical: Typical = field(default_factory=Typical)
+    """What requests of this pool are like."""
     matches: Mapping[int, int] = field(default_factory=dict)
     """`Server.slot` → how many of `digest.blocks` it holds from the first on, without a gap. Absent: none."""
     headers: Headers = field(default_factory=Headers)

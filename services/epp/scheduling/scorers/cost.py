@@ -1,0 +1,53 @@
+"""Servers where the request costs less time are better: the scorer of the default profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.epp.cost.estimate import Job, Prices, estimate
+from services.epp.endpoints import Server
+from services.epp.scheduling.interfaces import Situation
+from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """least cost / cost, where those within `margin` of the least get 1, so that the picker draws among them.
+
+    Costs are seconds; their formula is `services.epp.cost.estimate`. The score falls off smoothly: together with
+    other scorers, a weight of 1 gives half for twice the time.
+    """
+
+    margin: float = 0.01
+    """Relative; what the estimate cannot tell apart must not be told apart by the order of the list."""
+    burden: float = 1.0
+    """Seconds that the request takes from others, against seconds of its own."""
+    future: float = 0.5
+    crowding: float = 1.0
+    adapter_load_seconds: float = 0.2
+    prices: Prices = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.burden < 0 or self.adapter_load_seconds < 0:
+            raise ValueError("margin, burden and adapterLoadSeconds must not be negative")
+        object.__setattr__(self, "prices", Prices(self.burden, self.future, self.crowding, self.adapter_load_seconds))
+
+    def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
+        """Score by cost."""
+        costs = self.seconds(situation, servers)
+        good = min(costs) * (1.0 + self.margin)
+        return [good / cost if cost > good else 1.0 for cost in costs]
+
+    def seconds(self, situation: Situation, servers: Sequence[Server]) -> list[float]:
+        """Return the estimates themselves."""
+        digest = situation.digest
+        cached = {slot: prefix_bytes(blocks) / BYTES_PER_TOKEN for slot, blocks in situation.matches.items()}
+        job = Job(
+            prompt_tokens=digest.prompt_tokens,
+            output_tokens=situation.typical.output(digest.max_tokens),
+            cached=cached,
+            now=situation.now,
+            adapter="" if digest.model == situation.base_model else digest.model,
+        )
+        return estimate(job, servers, situation.loads, situation.paces, situation.typical, self.prices)
