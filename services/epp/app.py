@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from services.epp.accesslog import AccessLog
-from services.epp.assemble import make_detector, make_objectives, make_pools, make_profile, override_endpoints
+from services.epp.assemble import assemble, make_pools, override_endpoints
 from services.epp.config import EndpointPickerConfig, Redis
 from services.epp.director import Director
 from services.epp.discovery import Discovery
@@ -85,15 +85,18 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     rng = random.Random()
     pools = make_pools(config, time.monotonic)
     observer = PrometheusObserver(parts.registry)
+    assembly = assemble(config)
     director = Director(
         pools,
-        make_profile(config),
-        detector=make_detector(config),
-        objectives=make_objectives(config),
+        assembly.scheduler,
+        detector=assembly.detector,
+        objectives=assembly.objectives,
         clock=time.monotonic,
         rng=rng,
         observer=observer,
         state=Alone(),
+        default_pool=config.default_pool,
+        zone=config.zone,
     )
     parts.registry.register(PoolCollector(pools, director.saturation))
     parts.readiness.set(False)

@@ -7,11 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from services.epp.assemble import make_profile
-from services.epp.config import EndpointPickerConfig
 from services.epp.director import Ask, Director, Reservation
 from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool, PoolLimits
+from services.epp.profiles import default_profile
 from services.epp.records import Observer, Release, Silent
 from services.epp.scheduling.profile import Profile
 from services.epp.scheduling.saturation import Utilization
@@ -73,10 +72,6 @@ def director_of(
         observer=observer or Silent(),
         state=Alone(),
     )
-
-
-def default_profile() -> Profile:
-    return make_profile(EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig"))
 
 
 def closed_loop(
