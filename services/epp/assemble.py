@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from services.epp.config import EndpointPickerConfig, PoolSpec, target
+from services.epp.flow.config import BandTemplate, number, seconds
+from services.epp.flow.policies import Fairness, Ordering
+from services.epp.flow.queues import Band, Limits
+from services.epp.flow.settings import Settings
 from services.epp.plugins import PluginError, build
 from services.epp.pool import Pool, PoolLimits
 from services.epp.profiles import Plugins, make_profiles
@@ -30,6 +34,8 @@ class Assembly:
     scheduler: Scheduler
     detector: Detector
     objectives: Mapping[str, int]
+    flow: Settings | None = None
+    """None leaves the feature gate `flowControl` off: nobody waits, and sheddable requests are shed."""
 
 
 def assemble(config: EndpointPickerConfig, before: Assembly | None = None) -> Assembly:
@@ -41,7 +47,8 @@ def assemble(config: EndpointPickerConfig, before: Assembly | None = None) -> As
     _check_pools(config)
     _check_always_on(config, plugins)
     scheduler = _scheduler(config, plugins)
-    return Assembly(config, plugins, scheduler, _detector(config, plugins), make_objectives(config))
+    detector, flow = _detector(config, plugins), make_flow(config, plugins)
+    return Assembly(config, plugins, scheduler, detector, make_objectives(config), flow)
 
 
 def make_plugins(config: EndpointPickerConfig, before: Plugins | None = None) -> Plugins:
@@ -81,6 +88,31 @@ def make_objectives(config: EndpointPickerConfig) -> dict[str, int]:
     """Return priorities by objective."""
     _unique("$.objectives", [objective.name for objective in config.objectives])
     return {objective.name: objective.priority for objective in config.objectives}
+
+
+def make_flow(config: EndpointPickerConfig, plugins: Plugins) -> Settings | None:
+    """Return what flow control goes by; None with its gate off. What it names is checked all the same."""
+    spec = config.flow_control
+    default = _band("$.flowControl.defaultPriorityBand", spec.default_priority_band, plugins)
+    negative = spec.default_negative_priority_band
+    bands = {
+        band.priority: _band(f"$.flowControl.priorityBands[{index}]", band, plugins)
+        for index, band in enumerate(spec.priority_bands)
+    }
+    limits = Limits(
+        default=default,
+        negative=_band("$.flowControl.defaultNegativePriorityBand", negative, plugins) if negative else None,
+        bands=bands,
+        oldest_every=spec.oldest_every,
+    )
+    if spec.max_requests is not None:
+        limits = replace(limits, max_requests=number(spec.max_requests))
+    if spec.max_bytes is not None:
+        limits = replace(limits, max_bytes=number(spec.max_bytes))
+    ttl = seconds(spec.default_request_ttl)
+    no_endpoint = seconds(spec.no_endpoint_request_ttl) if spec.no_endpoint_request_ttl else ttl
+    settings = Settings(limits, ttl=ttl, no_endpoint_ttl=no_endpoint, max_wait=spec.max_wait_seconds)
+    return settings if "flowControl" in config.feature_gates else None
 
 
 def override_endpoints(config: EndpointPickerConfig, overrides: Sequence[str]) -> EndpointPickerConfig:
@@ -145,6 +177,25 @@ def _detector(config: EndpointPickerConfig, plugins: Plugins) -> Detector:
     if not isinstance(plugin, Detector):
         raise ConfigError(f"{path}.pluginRef: {name!r} is no saturation detector")
     return plugin
+
+
+def _band(path: str, spec: BandTemplate, plugins: Plugins) -> Band:
+    fairness = _policy(f"{path}.fairnessPolicyRef", spec.fairness_policy_ref, plugins)
+    ordering = _policy(f"{path}.orderingPolicyRef", spec.ordering_policy_ref, plugins)
+    if not isinstance(fairness, Fairness):
+        raise ConfigError(f"{path}.fairnessPolicyRef: {spec.fairness_policy_ref!r} is no fairness policy")
+    if not isinstance(ordering, Ordering):
+        raise ConfigError(f"{path}.orderingPolicyRef: {spec.ordering_policy_ref!r} is no ordering policy")
+    band = Band(fairness=fairness, ordering=ordering)
+    if spec.max_requests is not None:
+        band = replace(band, max_requests=number(spec.max_requests))
+    if spec.max_bytes is not None:
+        band = replace(band, max_bytes=number(spec.max_bytes))
+    return replace(band, ttl=seconds(spec.default_request_ttl) if spec.default_request_ttl else None)
+
+
+def _policy(path: str, name: str, plugins: Plugins) -> object:
+    return plugins[name][1] if name in plugins else _build(path, name)
 
 
 def _scheduler(config: EndpointPickerConfig, plugins: Plugins) -> Scheduler:

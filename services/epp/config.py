@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from services.epp.endpoints import split
+from services.epp.flow.config import FlowControl
 from services.epp.reference_config import (
     DataLayer,
     DetectorRef,
@@ -117,13 +118,6 @@ class InFlightLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     lease_seconds: Seconds = 600.0
     """When the end of a request was never reported, it stops counting after this."""
-
-
-class FlowControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Who waits for a place, and for how long."""
-
-    saturation_detector: DetectorRef | None = None
-    """The newer place for `saturationDetector`."""
 
 
 class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

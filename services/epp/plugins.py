@@ -11,6 +11,14 @@ from importlib.metadata import EntryPoint, entry_points
 
 import msgspec
 
+from services.epp.flow.policies import (
+    EarliestDeadline,
+    FirstCome,
+    GlobalStrict,
+    RoundRobin,
+    SloDeadline,
+    WeightedTokens,
+)
 from services.epp.scheduling.filters.labels import ByLabel, LabelSelector
 from services.epp.scheduling.filters.lora_capacity import LoraCapacity
 from services.epp.scheduling.filters.named_by_header import NamedByHeader
@@ -25,7 +33,7 @@ from services.epp.scheduling.pickers.max_score import MaxScore
 from services.epp.scheduling.pickers.power_of_two import PowerOfTwo
 from services.epp.scheduling.pickers.random_order import Random
 from services.epp.scheduling.pickers.weighted_random import WeightedRandom
-from services.epp.scheduling.saturation import Utilization
+from services.epp.scheduling.saturation import Concurrency, Utilization
 from services.epp.scheduling.scorers.active_requests import ActiveRequests
 from services.epp.scheduling.scorers.context_length import ContextLength
 from services.epp.scheduling.scorers.cost import Cost
@@ -87,6 +95,13 @@ BUILTIN: Mapping[str, Callable[..., object]] = {
     "always-disagg-pd-decider": AlwaysDisaggregate,
     "prefix-based-pd-decider": PrefixBased,
     "utilization-detector": Utilization,
+    "concurrency-detector": Concurrency,
+    "global-strict-fairness-policy": GlobalStrict,
+    "round-robin-fairness-policy": RoundRobin,
+    "weighted-tokens-fairness-policy": WeightedTokens,
+    "fcfs-ordering-policy": FirstCome,
+    "edf-ordering-policy": EarliestDeadline,
+    "slo-deadline-ordering-policy": SloDeadline,
     "openai-parser": AlwaysOn,
     "anthropic-parser": AlwaysOn,
     "metrics-data-source": AlwaysOn,

@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from services.epp.flow.policies import Fairness, Ordering
 from services.epp.plugins import BUILTIN, ENTRY_POINTS, AlwaysOn, PluginError, build
 from services.epp.scheduling.interfaces import Decider, Detector, Filter, Picker, ProfileHandler, Scorer
 from services.epp.unsupported import PLUGINS as UNSUPPORTED
@@ -32,7 +33,7 @@ NEEDED: dict[str, dict[str, object]] = {
 }
 """The few parameters without a default."""
 
-ROLES = (Filter, Scorer, Picker, Detector, ProfileHandler, Decider, AlwaysOn)
+ROLES = (Filter, Scorer, Picker, Detector, ProfileHandler, Decider, AlwaysOn, Fairness, Ordering)
 
 
 @pytest.mark.parametrize("kind", BUILTIN)

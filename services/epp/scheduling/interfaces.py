@@ -90,8 +90,8 @@ class Learner(Protocol):
 class Detector(Protocol):
     """Says how full a pool is."""
 
-    def saturation(self, now: float, servers: Sequence[Server]) -> float:
-        """Return 0 for idle, 1 and more for saturated."""
+    def saturation(self, now: float, servers: Sequence[Server], loads: Sequence[Load] = ()) -> float:
+        """Return 0 for idle, 1 and more for saturated. `loads` is what is in flight, by `Server.slot`."""
 
 
 @dataclass(frozen=True, slots=True)
