@@ -87,6 +87,22 @@ class Director:
         self._instance = f"{rng.getrandbits(32):08x}"
         self._count = 0
 
+    def reconfigure(
+        self,
+        scheduler: Scheduler,
+        *,
+        detector: Detector,
+        objectives: Mapping[str, int],
+        default_pool: str,
+        zone: str,
+    ) -> None:
+        """Decide by these from now on. What is in flight stays so."""
+        self._scheduler = scheduler
+        self._detector = detector
+        self._objectives = objectives
+        self._default_pool = default_pool
+        self._zone = zone
+
     def pick(self, ask: Ask) -> Reservation:
         """Choose servers for `ask` and count it as their load. Raises `Unavailable` (503) or `Overloaded` (429)."""
         started = self._clock()

@@ -76,6 +76,13 @@ class Pool:
         """Return the member at `address`."""
         return self._servers.get(address)
 
+    def reconfigure(self, limits: PoolLimits, *, scraped: bool) -> None:
+        """Believe by other limits from now on; the lease of requests is not among what can change."""
+        self.limits = limits
+        self.scraped = scraped
+        for server in [server for server in self._servers.values() if not (scraped or server.ready)]:
+            self._put(replace(server, ready=True))
+
     def set_members(self, endpoints: Iterable[Endpoint]) -> bool:
         """Replace the membership; return whether it changed. Members that stay keep all they have."""
         wanted = {endpoint.address: endpoint for endpoint in endpoints}
