@@ -31,7 +31,9 @@ OBJECTIVE = ("x-gateway-inference-objective", "x-llm-d-inference-objective")
 MODEL = "x-gateway-model-name"
 BASE_MODEL = "x-gateway-base-model-name"
 POOL = "x-gateway-pool"
-"""Key of the gRPC initial metadata that a route or a weighted cluster sets."""
+"""Key of the gRPC initial metadata that a route or a weighted cluster sets.
+
+It comes before the key `pool` of the request's own metadata, and that before the name of the route's cluster."""
 CLUSTER_ATTRIBUTE = "xds.cluster_name"
 CLUSTER_PREFIX = "pool-"
 
@@ -57,7 +59,7 @@ class PickExchange(Exchange):
         headers = request.headers
         ask = Ask(
             digest=attached or _digest(request),
-            pool=self._pool or _pool_of_cluster(request),
+            pool=self._pool or _pool_of_metadata(request) or _pool_of_cluster(request),
             objective=next((value for name in OBJECTIVE if (value := headers.get(name))), ""),
             base_model=headers.get(BASE_MODEL) or "",
             subset=subset.parse(_hint(request.metadata)),
@@ -143,6 +145,12 @@ def _digest(request: Request) -> Digest:
     except PeekError as error:
         raise BadRequest(error.message, reason=error.reason, param=error.param) from error
     return digest_of(seen, model or seen.model)
+
+
+def _pool_of_metadata(request: Request) -> str:
+    """Return what a filter that the route configures, such as `set_metadata`, says of the pool."""
+    pool = request.metadata.get(OWN_NAMESPACE, {}).get("pool")
+    return pool if isinstance(pool, str) else ""
 
 
 def _pool_of_cluster(request: Request) -> str:

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from services.epp.assemble import make_scheduler
+from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
+from services.epp.endpoints import Endpoint
 from services.epp.pool import Pool
 from services.epp.service import EndpointPicker, PickExchange
+from services.extproc.config import parse
 from services.extproc.decisions import Forward
 from services.extproc.errors import BadRequest, Overloaded, Unavailable
 from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseHead
@@ -255,3 +259,82 @@ async def test_an_answer_to_a_request_that_was_never_seen_passes(director):
 
     assert await exchange.response_head(ResponseHead(413, Headers(), request_seen=False)) == Forward()
     exchange.end(End(Outcome.FORWARDED))
+
+
+def scheduled(pool: Pool, text: str) -> Director:
+    """Decide by a configuration's plugins and profiles."""
+    head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+    return director_of(
+        pool, clock=Clock(), scheduler=make_scheduler(parse(head + text, EndpointPickerConfig))
+    )
+
+
+DISAGGREGATED = """
+plugins:
+- type: always-disagg-pd-decider
+- {type: disagg-profile-handler, parameters: {deciders: {prefill: always-disagg-pd-decider}}}
+- type: decode-filter
+- type: prefill-filter
+schedulingProfiles:
+- {name: decode, plugins: [{pluginRef: decode-filter}]}
+- {name: prefill, plugins: [{pluginRef: prefill-filter}]}
+"""
+
+
+async def test_prefill_and_decode_go_to_servers_of_their_own():
+    """The header names the prefilling server; the prompt is its load, the answer the other one's, until the end."""
+    pool = pool_of(2, Clock())
+    roles = ("decode", "prefill")
+    pool.set_members(Endpoint(address(slot), {"llm-d.ai/role": role}) for slot, role in enumerate(roles))
+    exchange = open_(scheduled(pool, DISAGGREGATED))
+    forward = await exchange.request(request(metadata=ATTACHED))
+
+    assert isinstance(forward, Forward)
+    assert forward.set_headers == (
+        ("x-gateway-destination-endpoint", address(0)),
+        ("x-prefiller-host-port", address(1)),
+    )
+    decode, prefill = pool.inflight.loads
+    assert (decode.requests, decode.prompt_tokens, prefill.requests, prefill.output_tokens) == (1, 0, 1, 0)
+    assert prefill.prompt_tokens == 500
+    assert decode.output_tokens > 0
+
+    await exchange.response_head(ResponseHead(200, Headers()))
+    exchange.end(End(Outcome.FORWARDED))
+    assert in_flight(pool) == 0
+
+
+async def test_a_session_token_goes_out_with_the_answer_and_brings_the_next_request_back(pool):
+    """Where the answer's head passes here."""
+    director = scheduled(pool, "plugins: [{type: session-affinity-scorer}]")
+    exchange = open_(director)
+    first = await exchange.request(request(metadata=ATTACHED))
+    answer = await exchange.response_head(ResponseHead(200, Headers()))
+
+    assert isinstance(first, Forward)
+    assert isinstance(answer, Forward)
+    ((name, token),) = answer.set_headers
+    assert name == "x-session-token"
+    second = await picked(director, request((name, token), metadata=ATTACHED))
+    assert second.set_headers[0][1].split(",")[0] == first.set_headers[0][1].split(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("context", "metadata", "cluster", "expected"),
+    [
+        ({"x_gateway_pool": "a"}, "b", "pool-b", "a"),
+        ({}, "a", "pool-b", "a"),
+        ({}, "", "pool-a", "a"),
+        ({}, "", "", "b"),
+    ],
+)
+async def test_the_pool_is_told_in_several_ways(context, metadata, cluster, expected):
+    """The stream's own metadata, the request's, the route's cluster, and at last the default pool."""
+    clock = Clock()
+    director = director_of(*(pool_of(1, clock, name=name) for name in "ab"), clock=clock, default_pool="b")
+    asked = request(
+        metadata=ATTACHED | ({"gw.epp": {"pool": metadata}} if metadata else {}),
+        attributes={"xds.cluster_name": cluster} if cluster else {},
+    )
+
+    assert (await picked(director, asked, **context)).metadata["gw.epp"]["pool"] == expected

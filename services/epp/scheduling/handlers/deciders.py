@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from services.epp.endpoints import Server
 from services.epp.scheduling.interfaces import Situation
-from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +19,7 @@ class AlwaysDisaggregate:
 
 @dataclass(frozen=True, slots=True)
 class PrefixBased:
-    """Prompts of which the decoding server lacks at least so many tokens: the reference's `prefix-based-pd-decider`.
-
-    Tokens are estimated at four bytes each.
-    """
+    """Prompts of which the decoding server lacks at least so many tokens: the reference's `prefix-based-pd-decider`."""
 
     non_cached_tokens: int = 0
     """0: never."""
@@ -34,5 +30,6 @@ class PrefixBased:
 
     def disaggregate(self, situation: Situation, server: Server) -> bool:
         """Compare what `server` would have to compute with the threshold."""
-        cached = prefix_bytes(situation.matches.get(server.slot, 0)) // BYTES_PER_TOKEN
-        return 0 < self.non_cached_tokens <= situation.digest.prompt_tokens - cached
+        digest = situation.digest
+        cached = digest.prefix_tokens(situation.matches.get(server.slot, 0))
+        return 0 < self.non_cached_tokens <= digest.prompt_tokens - cached
