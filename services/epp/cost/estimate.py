@@ -60,6 +60,8 @@ def estimate(
     now, prompt, output = job.now, job.prompt_tokens, job.output_tokens
     context = prompt + output
     size, cached, burden = 1.0 + context / CONTEXT, job.cached.get, prices.burden
+    gains = gain(job.cached)
+    first_copy, gained = gains.get(-1, 0.0), gains.get
     each, turnover, whole = typical.uncached_tokens, typical.seconds, typical.context_tokens
     costs = []
     mean = sum(loads[server.slot].requests for server in servers) / len(servers)
@@ -69,7 +71,7 @@ def estimate(
         slot, metrics = server.slot, server.metrics
         load, pace, waiting = loads[slot], paces[slot], metrics.waiting
         reported = metrics.running + waiting + load.unseen - load.finished
-        n = reported if reported > load.requests else load.requests
+        n = max(load.requests, reported)
         own = (prompt - cached(slot, 0.0)) * pace.prefill
         wait = pace.busy_until - now if pace.busy_until > now else 0.0
         if waiting:
@@ -77,8 +79,7 @@ def estimate(
         if metrics.num_blocks:
             cache = metrics.num_blocks * metrics.block_size
             missing = metrics.kv_usage + ((waiting + load.unseen) * whole + context) / cache - 1.0
-            if missing * turnover > wait:
-                wait = missing * turnover
+            wait = max(wait, missing * turnover)
         crowd = pace.sequence * output
         cost = (
             wait
@@ -86,13 +87,32 @@ def estimate(
             + own
             + output * pace.step
             + crowd * (n + load.context_tokens / CONTEXT)
-            + own * (burden * n + future)
+            + (own - gained(slot, first_copy) * pace.prefill) * (burden * n + future)
             + crowding * n * crowd * size
         )
         costs.append(cost * pace.attempts)
     if job.adapter:
         _add_adapters(costs, job.adapter, servers, paces, prices, turnover)
     return costs
+
+
+def gain(cached: Mapping[int, float]) -> dict[int, float]:
+    """Return, for each slot in `cached` and for all others under -1, the missing tokens that are worth computing there.
+
+    What c servers hold, others will ask for again: 1 - 1/c of it is worth having one server more. A conversation that
+    one server knows is worth nothing elsewhere, a system prompt that everybody uses soon is everywhere.
+    """
+    depths = sorted(cached.values(), reverse=True)
+    gains, sum_, above = {}, 0.0, 0.0
+    for count, depth in enumerate(depths):
+        if count:
+            sum_ += (above - depth) * (1.0 - 1.0 / count)
+        gains[depth] = sum_
+        above = depth
+    found = {slot: gains[depth] for slot, depth in cached.items()}
+    if depths:
+        found[-1] = sum_ + above * (1.0 - 1.0 / len(depths))
+    return found
 
 
 def _add_adapters(

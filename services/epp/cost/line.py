@@ -48,7 +48,13 @@ class Line:
         firm = FIRM * w / (1.0 / (1.0 - FORGET))
         for x in (0.0, 2.0 * mean):
             y = scale * (at_zero + slope * x)
-            w, wx, wxx, wy, wxy = w + firm, wx + firm * x, wxx + firm * x * x, wy + firm * y, wxy + firm * x * y
+            w, wx, wxx, wy, wxy = (
+                w + firm,
+                wx + firm * x,
+                wxx + firm * x * x,
+                wy + firm * y,
+                wxy + firm * x * y,
+            )
         spread = w * wxx - wx * wx
         slope = (w * wxy - wx * wy) / spread if spread > 0 else scale * slope
         # A tenth of the proportional line is the least for either: noise must not make work look free.

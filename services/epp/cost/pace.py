@@ -24,7 +24,7 @@ STEP = (0.006, 0.00035)
 CONTEXT = 9_000
 """Tokens of context that slow a step down like one sequence more: 0.35 ms against the 39 ns that an H100 needs to read
 the 128 KiB which a token of an 8B model takes in the KV cache."""
-GAIN = 0.15
+GAIN = 0.03
 """Share of the way to a new measurement that a server's factor goes."""
 HALF_LIFE = 30.0
 """Seconds in which a factor goes half its way back to 1: a server that was avoided is tried again."""
@@ -169,7 +169,11 @@ class Fleet:
     def _overdue(self, pace: Pace, entry: Entry, end: Finished) -> None:
         """Somebody stopped waiting: what is known is that it would have taken longer."""
         expected = self._first(entry.ahead)
-        if end.first_token is None and not end.output_tokens and end.seconds > expected * math.exp(pace.slow_prefill):
+        if (
+            end.first_token is None
+            and not end.output_tokens
+            and end.seconds > expected * math.exp(pace.slow_prefill)
+        ):
             pace.slow_prefill = _toward(pace.slow_prefill, end.seconds / expected, 1.0)
 
     def _typical(self, entry: Entry, end: Finished) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from services.epp.cost.estimate import Job, Prices, estimate
 from services.epp.endpoints import Server
 from services.epp.scheduling.interfaces import Situation
-from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,9 @@ class Cost:
     def __post_init__(self) -> None:
         if self.margin < 0 or self.burden < 0 or self.adapter_load_seconds < 0:
             raise ValueError("margin, burden and adapterLoadSeconds must not be negative")
-        object.__setattr__(self, "prices", Prices(self.burden, self.future, self.crowding, self.adapter_load_seconds))
+        object.__setattr__(
+            self, "prices", Prices(self.burden, self.future, self.crowding, self.adapter_load_seconds)
+        )
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
         """Score by cost."""
@@ -42,7 +43,7 @@ class Cost:
     def seconds(self, situation: Situation, servers: Sequence[Server]) -> list[float]:
         """Return the estimates themselves."""
         digest = situation.digest
-        cached = {slot: prefix_bytes(blocks) / BYTES_PER_TOKEN for slot, blocks in situation.matches.items()}
+        cached = {slot: digest.prefix_tokens(blocks) for slot, blocks in situation.matches.items()}
         job = Job(
             prompt_tokens=digest.prompt_tokens,
             output_tokens=situation.typical.output(digest.max_tokens),
