@@ -24,6 +24,7 @@ from services.epp.scheduling.filters.lora_capacity import LoraCapacity
 from services.epp.scheduling.filters.named_by_header import NamedByHeader
 from services.epp.scheduling.filters.prefix_affinity import PrefixCacheAffinity
 from services.epp.scheduling.filters.role import DecodeRole, EncodeRole, PrefillRole
+from services.epp.scheduling.filters.slo_headroom import SloHeadroomTier
 from services.epp.scheduling.filters.utilization import UtilizationLimits
 from services.epp.scheduling.handlers.by_header import HeaderProfile
 from services.epp.scheduling.handlers.deciders import AlwaysDisaggregate, PrefixBased
@@ -38,6 +39,7 @@ from services.epp.scheduling.scorers.active_requests import ActiveRequests
 from services.epp.scheduling.scorers.context_length import ContextLength
 from services.epp.scheduling.scorers.cost import Cost
 from services.epp.scheduling.scorers.kv_cache import KvCacheUtilization
+from services.epp.scheduling.scorers.latency import Latency
 from services.epp.scheduling.scorers.load_aware import LoadAware
 from services.epp.scheduling.scorers.lora_affinity import LoraAffinity
 from services.epp.scheduling.scorers.no_hit_lru import NoHitLru
@@ -68,6 +70,7 @@ BUILTIN: Mapping[str, Callable[..., object]] = {
     "encode-filter": EncodeRole,
     "lora-capacity-filter": LoraCapacity,
     "prefix-cache-affinity-filter": PrefixCacheAffinity,
+    "slo-headroom-tier-filter": SloHeadroomTier,
     "utilization-filter": UtilizationLimits,
     "header-based-testing-filter": NamedByHeader,
     "cost-scorer": Cost,
@@ -80,6 +83,7 @@ BUILTIN: Mapping[str, Callable[..., object]] = {
     "token-load-scorer": TokenLoad,
     "active-request-scorer": ActiveRequests,
     "load-aware-scorer": LoadAware,
+    "latency-scorer": Latency,
     "session-affinity-scorer": session_affinity,
     "no-hit-lru-scorer": NoHitLru,
     "context-length-aware": ContextLength,
