@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from services.epp.assemble import Assembly, assemble, make_pool, pool_limits
@@ -23,7 +24,7 @@ from services.extproc.config import ConfigError
 INTERVAL = 1.0
 """Seconds between looks at the file: one `stat` each. A mounted ConfigMap takes a minute to change anyway."""
 
-AT_START = ("feature_gates", "flow_control", "listen", "log", "limits", "redis", "in_flight")
+AT_START = frozenset({"featureGates", "flowControl", "in_flight", "redis", "listen", "log", "limits"})
 """Keys that count only at the start."""
 
 Stamp = tuple[int, int, int]
@@ -57,7 +58,11 @@ class Live:
         )
         before, self.assembly = self.assembly.config, assembly
         await self._upkeep.follow(config)
-        return [key for key in AT_START if getattr(before, key) != getattr(config, key)]
+        return [
+            field.encode_name
+            for field in msgspec.structs.fields(EndpointPickerConfig)
+            if field.encode_name in AT_START and getattr(before, field.name) != getattr(config, field.name)
+        ]
 
     def _change_pools(self, config: EndpointPickerConfig) -> None:
         for name in self._pools.keys() - {spec.name for spec in config.pools}:

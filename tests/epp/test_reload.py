@@ -87,9 +87,9 @@ async def test_in_flight_load_and_prefixes_survive():
 
     assert running.pools["llama"] is pool
     assert pool.inflight.loads[first.decision.servers[0].slot].requests == 1
+    assert running.director.release("llama", first.id, Release.ACCESS_LOG)
     again = running.director.pick(Ask(asked.digest, pool="llama"))
     assert again.decision.servers[0] == first.decision.servers[0], "its prefix is there"
-    assert running.director.release("llama", first.id, Release.ACCESS_LOG)
 
 
 async def test_pools_come_and_go():
@@ -148,11 +148,9 @@ async def test_labels_change_in_place():
 async def test_keys_that_need_a_restart_are_named():
     """Not silently ignored."""
     running = await started(config(LLAMA % ""))
-    waiting = await running.live.apply(
-        config(LLAMA % "", more="listen: {port: 1}\nin_flight: {lease_seconds: 5}\n")
-    )
+    more = "listen: {port: 1}\nin_flight: {lease_seconds: 5}\nfeatureGates: [flowControl]\n"
 
-    assert waiting == ["listen", "in_flight"]
+    assert await running.live.apply(config(LLAMA % "", more=more)) == ["featureGates", "in_flight", "listen"]
 
 
 class Watched:
