@@ -15,7 +15,10 @@ from services.epp.assemble import assemble, make_pools, override_endpoints
 from services.epp.config import EndpointPickerConfig, Redis
 from services.epp.director import Director
 from services.epp.eds import Changes, EndpointDiscovery
-from services.epp.metrics import PoolCollector, PrometheusObserver
+from services.epp.flow.control import FlowControl
+from services.epp.gauges import FlowCollector, PoolCollector
+from services.epp.labels import Labels
+from services.epp.metrics import PrometheusObserver
 from services.epp.redis_probe import RedisProbe
 from services.epp.reload import Live, Watch
 from services.epp.service import EndpointPicker
@@ -32,7 +35,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     """Build the service and keep its background work running while the block runs."""
     rng = random.Random()
     pools = make_pools(config, time.monotonic)
-    observer = PrometheusObserver(parts.registry)
+    labels = Labels()
+    observer = PrometheusObserver(parts.registry, labels)
     assembly = assemble(config)
     director = Director(
         pools,
@@ -45,8 +49,14 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         state=Alone(),
         default_pool=config.default_pool,
         zone=config.zone,
+        sheds=assembly.flow is None,
     )
-    parts.registry.register(PoolCollector(pools, director.saturation))
+    flow = None
+    if assembly.flow is not None:
+        flow = FlowControl(director, assembly.flow, now=time.monotonic, observer=observer)
+    parts.registry.register(PoolCollector(pools, director.saturation, labels))
+    if flow is not None:
+        parts.registry.register(FlowCollector(flow, pools, director.saturation, labels))
     parts.readiness.set(False)
     changes = Changes()
     upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng)
@@ -60,7 +70,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
             AccessLog(director, observer).handler(),
             EndpointDiscovery(pools, changes, observer).handler(),
         )
-        yield App(EndpointPicker(director), handlers)
+        yield App(EndpointPicker(director, flow), handlers)
 
 
 async def _watch(upkeep: Upkeep, live: Live, parts: Parts, observer: PrometheusObserver) -> None:

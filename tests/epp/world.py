@@ -12,7 +12,7 @@ from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool, PoolLimits
 from services.epp.profiles import default_profile
 from services.epp.records import Observer, Release, Silent
-from services.epp.scheduling.interfaces import Scheduler
+from services.epp.scheduling.interfaces import Detector, Scheduler
 from services.epp.scheduling.saturation import Utilization
 from services.epp.state import Alone
 from services.openai.digest import Digest, hash_prompt
@@ -62,17 +62,20 @@ def director_of(
     default_pool: str = "",
     objectives: dict[str, int] | None = None,
     observer: Observer | None = None,
+    detector: Detector | None = None,
+    sheds: bool = True,
 ) -> Director:
     return Director(
         {pool.name: pool for pool in pools},
         scheduler or default_profile(),
-        detector=Utilization(),
+        detector=detector or Utilization(),
         objectives=objectives or {},
         clock=clock,
         rng=random.Random(seed),
         observer=observer or Silent(),
         state=Alone(),
         default_pool=default_pool,
+        sheds=sheds,
     )
 
 
