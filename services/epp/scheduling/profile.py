@@ -55,6 +55,10 @@ class Profile:
         scores = tuple(_score(scorer, situation, candidates) for scorer in self.scorers)
         totals = _total(scores, len(candidates))
         order = self.picker.pick(situation, totals, rng)
+        if not order:
+            raise ValueError(
+                f"the picker of profile {self.name!r} picked nobody of {len(candidates)} candidates"
+            )
         chosen = tuple(candidates[position] for position in order)
         return Decision(chosen, tuple(candidates), tuple(totals), scores, verdicts, self.name)
 
