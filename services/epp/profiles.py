@@ -14,15 +14,8 @@ from services.extproc.config import ConfigError
 Plugins = dict[str, tuple[PluginSpec, object]]
 """The declared plugins by name, with their declarations."""
 
-DEFAULT_PROFILE = (
-    ("request-load-scorer", 4.0),
-    ("kv-cache-utilization-scorer", 2.0),
-    ("prefix-cache-scorer", 3.0),
-    ("lora-affinity-scorer", 4.0),
-)
-"""Weights such that a conversation stays while its server has up to about four requests more than another; that the
-first requests with a shared system prompt soon make a second server hold it too, after which load alone decides; and
-that a loaded adapter outweighs about one request."""
+DEFAULT_PROFILE = (("cost-scorer", 1.0),)
+"""The least time decides. Profiles of weighted scorers are a choice; `docs/scheduling.md` compares."""
 
 
 def make_profiles(specs: Sequence[ProfileSpec], plugins: Plugins) -> dict[str, Profile]:

@@ -6,6 +6,8 @@ FORGET = 0.99
 """Share of its weight that a measurement keeps when the next one comes: the last hundred or so count."""
 FIRM = 3.0
 """Measurements that the prior's proportion of intercept and slope is worth: it holds while all x are alike."""
+FURTHEST = 10_000.0
+"""From the prior, as a factor: what is measured as nothing must not become nothing."""
 BOLD = 4.0
 """A measurement counts as at most so many times more or less than expected: one hiccup moves little, a new truth is
 reached in a few steps."""
@@ -23,7 +25,7 @@ class Line:
     def __init__(self, at_zero: float, slope: float) -> None:
         self._prior = (at_zero, slope)
         self.at_zero, self.slope = at_zero, slope
-        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._sums: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def __call__(self, x: float) -> float:
         """Return what is expected at `x`."""
@@ -45,7 +47,7 @@ class Line:
         # The prior, scaled to the measurements' mean, as two points around their mean x.
         mean = wx / w
         scale = wy / (at_zero * w + slope * wx)
-        firm = FIRM * w / (1.0 / (1.0 - FORGET))
+        firm = FIRM * w * (1.0 - FORGET)
         for x in (0.0, 2.0 * mean):
             y = scale * (at_zero + slope * x)
             w, wx, wxx, wy, wxy = (
@@ -58,5 +60,9 @@ class Line:
         spread = w * wxx - wx * wx
         slope = (w * wxy - wx * wy) / spread if spread > 0 else scale * slope
         # A tenth of the proportional line is the least for either: noise must not make work look free.
-        self.slope = max(slope, 0.1 * scale * self._prior[1])
-        self.at_zero = max((wy - self.slope * wx) / w, 0.1 * scale * self._prior[0])
+        self.slope = _within(max(slope, 0.1 * scale * self._prior[1]), self._prior[1])
+        self.at_zero = _within(max((wy - self.slope * wx) / w, 0.1 * scale * self._prior[0]), self._prior[0])
+
+
+def _within(value: float, prior: float) -> float:
+    return min(max(value, prior / FURTHEST), prior * FURTHEST)

@@ -54,6 +54,8 @@ class Pace:
     """For each token of the answer and each sequence more in the batch."""
     attempts: float = 1.0
     """1 / (1 - share of failures): how often a request must be sent until it succeeds."""
+    sent: float = 0.0
+    """All prompt tokens that it was ever sent."""
     busy_until: float = 0.0
     """When the prompts that were sent there will have been computed."""
     places: int = 0
@@ -101,16 +103,26 @@ class Fleet:
         self.paces[slot] = Pace(learnt_at=self._clock())
         self._apply(self.paces[slot])
 
-    def sent(self, entry: Entry) -> float:
-        """Count a prompt as to be computed. Returns the prompt tokens that its server has to compute up to its end."""
+    def sent(self, entry: Entry) -> tuple[float, float]:
+        """Count a prompt as to be computed.
+
+        Returns the prompt tokens that its server has yet to compute up to its end, and all that it was ever sent.
+        """
         pace, now = self.paces[entry.slot], self._clock()
         end = max(pace.busy_until, now) + entry.prompt_tokens * pace.prefill
         pace.busy_until = end
+        pace.sent += entry.prompt_tokens
         if pace.places:
             pace.adapters[entry.model] = None
             pace.adapters.move_to_end(entry.model)
             self._evict(pace)
-        return (end - now) / pace.prefill
+        return (end - now) / pace.prefill, pace.sent
+
+    def passed(self, entry: Entry) -> None:
+        """Note that a prompt has been computed, and so have those before it: what is left was sent later."""
+        pace = self.paces[entry.slot]
+        later = max(0.0, pace.sent - entry.mark)
+        pace.busy_until = min(pace.busy_until, self._clock() + later * pace.prefill)
 
     def unsent(self, entry: Entry) -> None:
         """Take back what `sent` counted: the prompt went elsewhere."""
@@ -138,6 +150,7 @@ class Fleet:
         broken = end.outcome is EndOutcome.SERVER_FAILED or end.status >= SERVER_ERROR
         pace.failing += FAILURE_GAIN * (broken - pace.failing)
         if end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR:
+            self.passed(entry)
             self._typical(entry, end)
             self._measure(pace, entry, end, (entry.batch + batch) / 2)
         elif not broken:

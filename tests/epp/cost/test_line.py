@@ -68,3 +68,13 @@ def test_work_never_looks_free():
 
     assert line.slope > 0
     assert line.at_zero > 0
+
+
+@pytest.mark.parametrize("y", [0.0, 1e12])
+def test_nonsense_stays_within_bounds(y):
+    """Ten thousand times the prior at most, and never nothing."""
+    line = Line(1.0, 0.1)
+    for _ in range(1000):
+        line.learn(10, y)
+
+    assert 1e-5 < line(10) < 1e5

@@ -127,14 +127,27 @@ def test_a_client_that_left_before_the_answer_tells_only_that_it_took_long(clock
 def test_prompts_queue_up_and_are_worked_off(clock):
     """8,000 tokens a second, one prompt after the other."""
     fleet = fleet_of(1, clock)
-    assert fleet.sent(entry(0, prompt=8000)) == pytest.approx(8000)
-    assert fleet.sent(entry(0, prompt=4000)) == pytest.approx(12000)
+    assert fleet.sent(entry(0, prompt=8000))[0] == pytest.approx(8000)
+    assert fleet.sent(entry(0, prompt=4000))[0] == pytest.approx(12000)
     clock.now += 1.0
-    assert fleet.sent(entry(0, prompt=80)) == pytest.approx(4080)
+    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(4080)
     fleet.unsent(entry(0, prompt=80))
     assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.5)
     fleet.idle(0)
-    assert fleet.sent(entry(0, prompt=80)) == pytest.approx(80)
+    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(80)
+
+
+def test_an_answer_says_that_the_prompts_before_it_are_done(clock):
+    """Whatever the estimate was: only what was sent later is left. Earlier answers say less."""
+    fleet = fleet_of(1, clock)
+    entries = []
+    for prompt in (8000, 4000, 800):
+        ahead, mark = fleet.sent(entry(0, prompt=prompt))
+        entries.append(replace(entry(0, prompt=prompt), ahead=ahead, mark=mark))
+    fleet.passed(entries[1])
+    assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.1)
+    fleet.passed(entries[0])
+    assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.1)
 
 
 def test_a_queue_is_as_long_as_the_server_turns_out_to_be_slow(clock):

@@ -20,19 +20,17 @@ class Cost:
 
     margin: float = 0.01
     """Relative; what the estimate cannot tell apart must not be told apart by the order of the list."""
-    burden: float = 1.0
-    """Seconds that the request takes from others, against seconds of its own."""
-    future: float = 0.5
-    crowding: float = 1.0
+    burden: float = 0.4
+    """Seconds that the request takes from those that are there, against seconds of its own."""
+    foresight: float = 0.75
+    """The same for those that the pool will have there soon."""
     adapter_load_seconds: float = 0.2
     prices: Prices = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.burden < 0 or self.adapter_load_seconds < 0:
-            raise ValueError("margin, burden and adapterLoadSeconds must not be negative")
-        object.__setattr__(
-            self, "prices", Prices(self.burden, self.future, self.crowding, self.adapter_load_seconds)
-        )
+        if min(self.margin, self.burden, self.foresight, self.adapter_load_seconds) < 0:
+            raise ValueError("margin, burden, foresight and adapterLoadSeconds must not be negative")
+        object.__setattr__(self, "prices", Prices(self.burden, self.foresight, self.adapter_load_seconds))
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
         """Score by cost."""
