@@ -37,7 +37,7 @@ FAILURE_GAIN = 0.1
 MOST_FAILING = 0.95
 TYPICAL_GAIN = 0.02
 """What is typical is what the last fifty requests or so were."""
-SERVER_ERROR, CLIENT_ERROR = 500, 400
+SERVER_ERROR, CLIENT_ERROR, TOO_MANY_REQUESTS = 500, 400, 429
 
 
 @dataclass(slots=True)
@@ -147,7 +147,11 @@ class Fleet:
     def finished(self, entry: Entry, end: Finished, batch: float) -> None:
         """Learn from the end of a request; `batch`: the size of its server's batch now, in sequences."""
         pace = self.paces[entry.slot]
-        broken = end.outcome is EndOutcome.SERVER_FAILED or end.status >= SERVER_ERROR
+        broken = (
+            end.outcome is EndOutcome.SERVER_FAILED
+            or end.status >= SERVER_ERROR
+            or end.status == TOO_MANY_REQUESTS
+        )
         pace.failing += FAILURE_GAIN * (broken - pace.failing)
         if end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR:
             self.passed(entry)

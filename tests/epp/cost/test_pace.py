@@ -93,12 +93,16 @@ def test_a_server_that_nobody_used_for_a_while_is_like_the_others_again(clock):
     assert fleet.paces[1].prefill / fleet.paces[0].prefill == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_server_that_fails_at_once_is_not_taken_for_a_fast_one(clock):
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(EndOutcome.SERVER_FAILED, 0), (EndOutcome.COMPLETED, 503), (EndOutcome.COMPLETED, 429)],
+)
+def test_a_server_that_fails_at_once_is_not_taken_for_a_fast_one(clock, outcome, status):
     """A black hole answers in no time. Each failure makes more attempts likely, up to twenty."""
     fleet = fleet_of(2, clock)
     before = fleet.paces[0].prefill
     for _ in range(100):
-        fleet.finished(entry(0), replace(END, outcome=EndOutcome.SERVER_FAILED, status=503, seconds=0.001), 1)
+        fleet.finished(entry(0), replace(END, outcome=outcome, status=status, seconds=0.001), 1)
 
     assert fleet.paces[0].prefill == pytest.approx(before)
     assert fleet.paces[0].attempts == pytest.approx(20, rel=0.05)
