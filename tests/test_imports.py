@@ -32,6 +32,7 @@ FORBIDDEN = {
     "extproc": {"services.bbr", "services.safety", "services.epp", "services.openai", "tools"},
     "openai": {"services.bbr", "services.safety", "services.epp", "services.extproc", "tools", "asyncio", "logging"},
     "epp/scheduling": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
+    "epp/cost": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
 }
 
 
