@@ -71,17 +71,18 @@ class PrefixIndex:
         held = self._held.get(slot)
         if held is None:
             held = self._held[slot] = _Held(self._default)
-        bit = 1 << slot
+        bit, here, holders = 1 << slot, held.blocks, self._holders
+        touch, holding, before = here.move_to_end, holders.get, len(here)
         # Backwards, as vLLM frees blocks: the end of a prompt is forgotten before the beginning that others share.
         for position in range(len(blocks) - 1, -1, -1):
             block = blocks[position]
-            if block in held.blocks:
-                held.blocks.move_to_end(block)
+            if block in here:
+                touch(block)
             else:
-                held.blocks[block] = SIZES[position]
-                held.size += SIZES[position]
-                self._holders[block] = self._holders.get(block, 0) | bit
-                self._pairs += 1
+                here[block] = size = SIZES[position]
+                held.size += size
+                holders[block] = holding(block, 0) | bit
+        self._pairs += len(here) - before
         self._shrink(slot, held)
         if self._pairs > self._most:
             self._spare()
