@@ -40,6 +40,7 @@ FORBIDDEN = {
         "logging",
     },
     "epp/scheduling": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
+    "epp/cost": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
 }
 
 

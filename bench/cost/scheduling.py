@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.chain.workload import MODEL
 from bench.cost.timing import Case
-from services.epp.assemble import make_detector, make_profile
+from services.epp.assemble import make_detector, make_scheduler
 from services.epp.config import EndpointPickerConfig
 from services.epp.director import Ask, Director
 from services.epp.endpoints import Endpoint, Metrics
@@ -43,7 +43,7 @@ def director(servers: int) -> Director:
     config = EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig")
     return Director(
         {"llama": _pool(servers)},
-        make_profile(config),
+        make_scheduler(config),
         detector=make_detector(config),
         objectives={},
         clock=time.monotonic,

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from services.epp.asking import OWN_NAMESPACE
 from services.epp.director import Director
 from services.epp.endpoints import join
 from services.epp.records import Ended, EndOutcome, Observer, Release
-from services.epp.service import OWN_NAMESPACE
 from services.pb import accesslog_pb2 as pb
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
@@ -68,7 +68,7 @@ class AccessLog:
             end = ended(entry)
             if end is None:
                 continue
-            if self._director.release(end.pool, end.decision, Release.ACCESS_LOG, end.served):
+            if self._director.finish(end, Release.ACCESS_LOG):
                 self._observer.ended(end)
 
     async def _stream(

@@ -4,66 +4,115 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.epp.config import EndpointPickerConfig, PluginRef, PluginSpec, PoolSpec, ProfileSpec, target
-from services.epp.plugins import PluginError, SingleProfileHandler, build
+from services.epp.config import EndpointPickerConfig, PoolSpec, target
+from services.epp.flow.config import BandTemplate, number, seconds
+from services.epp.flow.policies import Fairness, Ordering
+from services.epp.flow.queues import Band, Limits
+from services.epp.flow.settings import Settings
+from services.epp.plugins import PluginError, build
 from services.epp.pool import Pool, PoolLimits
-from services.epp.scheduling.interfaces import Detector, Filter, Picker, Scorer
-from services.epp.scheduling.pickers.max_score import MaxScore
-from services.epp.scheduling.profile import NamedFilter, Profile, WeightedScorer
+from services.epp.profiles import Plugins, make_profiles
+from services.epp.scheduling.handlers.by_pool import ByPool
+from services.epp.scheduling.handlers.single import SingleProfile
+from services.epp.scheduling.interfaces import Detector, ProfileHandler, Scheduler
 from services.extproc.config import ConfigError
-
-DEFAULT_PROFILE = (
-    ("request-load-scorer", 4.0),
-    ("kv-cache-utilization-scorer", 2.0),
-    ("prefix-cache-scorer", 3.0),
-    ("lora-affinity-scorer", 4.0),
-)
-"""Weights such that a conversation stays while its server has up to about four requests more than another; that the
-first requests with a shared system prompt soon make a second server hold it too, after which load alone decides; and
-that a loaded adapter outweighs about one request."""
 
 MIN_STALENESS = 2.0
 """Seconds after which metrics are old: the reference's `metrics-staleness-threshold`."""
 
 
-def make_profile(config: EndpointPickerConfig) -> Profile:
-    """Return the scheduling profile that the file describes, or the default one."""
-    plugins = _plugins(config.plugins)
-    if len(config.scheduling_profiles) > 1:
-        raise ConfigError(
-            "$.schedulingProfiles[1]: one profile is supported; another needs a profile handler"
-        )
-    if not config.scheduling_profiles:
-        return _default(plugins)
-    return _profile("$.schedulingProfiles[0]", config.scheduling_profiles[0], plugins)
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that decides and is not a pool's state. A reload replaces it as a whole."""
+
+    config: EndpointPickerConfig
+    plugins: Plugins
+    scheduler: Scheduler
+    detector: Detector
+    objectives: Mapping[str, int]
+    flow: Settings | None = None
+    """None leaves the feature gate `flowControl` off: nobody waits, and sheddable requests are shed."""
+
+
+def assemble(config: EndpointPickerConfig, before: Assembly | None = None) -> Assembly:
+    """Make what `config` describes; a plugin that is declared just as in `before` keeps what it remembers.
+
+    Raises `ConfigError`, also for pools that cannot be made.
+    """
+    plugins = make_plugins(config, before.plugins if before else {})
+    _check_pools(config)
+    _check_always_on(config, plugins)
+    scheduler = _scheduler(config, plugins)
+    detector, flow = _detector(config, plugins), make_flow(config, plugins)
+    return Assembly(config, plugins, scheduler, detector, make_objectives(config), flow)
+
+
+def make_plugins(config: EndpointPickerConfig, before: Plugins | None = None) -> Plugins:
+    """Return the declared plugins by name, those of `before` where the declaration is the same."""
+    _unique("$.plugins", [spec.label for spec in config.plugins])
+    made: Plugins = {}
+    for index, spec in enumerate(config.plugins):
+        old = (before or {}).get(spec.label)
+        kept = old is not None and old[0] == spec
+        plugin = old[1] if old and kept else _build(f"$.plugins[{index}]", spec.type, spec.parameters)
+        made[spec.label] = (spec, plugin)
+    return made
+
+
+def make_scheduler(config: EndpointPickerConfig) -> Scheduler:
+    """Return what decides by the file: its profiles and their handler, or the default profile."""
+    return _scheduler(config, make_plugins(config))
 
 
 def make_detector(config: EndpointPickerConfig) -> Detector:
     """Return the saturation detector that the file names."""
-    name = config.saturation_detector.plugin_ref
-    plugin = _plugins(config.plugins).get(name) or _build("$.saturationDetector.pluginRef", name)
-    if not isinstance(plugin, Detector):
-        raise ConfigError(f"$.saturationDetector.pluginRef: {name!r} is no saturation detector")
-    return plugin
+    return _detector(config, make_plugins(config))
 
 
 def make_pools(config: EndpointPickerConfig, clock: Callable[[], float]) -> dict[str, Pool]:
     """Return the pools by name, still without members."""
-    if not config.pools:
-        raise ConfigError("$.pools: at least one pool is needed")
-    _unique("$.pools", [pool.name for pool in config.pools])
-    return {
-        spec.name: _pool(f"$.pools[{index}]", spec, config, clock) for index, spec in enumerate(config.pools)
-    }
+    _check_pools(config)
+    return {spec.name: make_pool(spec, config, clock) for spec in config.pools}
+
+
+def make_pool(spec: PoolSpec, config: EndpointPickerConfig, clock: Callable[[], float]) -> Pool:
+    """Return one pool, still without members."""
+    return Pool(spec.name, clock=clock, limits=pool_limits(spec, config), scraped=spec.metrics.enabled)
 
 
 def make_objectives(config: EndpointPickerConfig) -> dict[str, int]:
     """Return priorities by objective."""
     _unique("$.objectives", [objective.name for objective in config.objectives])
     return {objective.name: objective.priority for objective in config.objectives}
+
+
+def make_flow(config: EndpointPickerConfig, plugins: Plugins) -> Settings | None:
+    """Return what flow control goes by; None with its gate off. What it names is checked all the same."""
+    spec = config.flow_control
+    default = _band("$.flowControl.defaultPriorityBand", spec.default_priority_band, plugins)
+    negative = spec.default_negative_priority_band
+    bands = {
+        band.priority: _band(f"$.flowControl.priorityBands[{index}]", band, plugins)
+        for index, band in enumerate(spec.priority_bands)
+    }
+    limits = Limits(
+        default=default,
+        negative=_band("$.flowControl.defaultNegativePriorityBand", negative, plugins) if negative else None,
+        bands=bands,
+        oldest_every=spec.oldest_every,
+    )
+    if spec.max_requests is not None:
+        limits = replace(limits, max_requests=number(spec.max_requests))
+    if spec.max_bytes is not None:
+        limits = replace(limits, max_bytes=number(spec.max_bytes))
+    ttl = seconds(spec.default_request_ttl)
+    no_endpoint = seconds(spec.no_endpoint_request_ttl) if spec.no_endpoint_request_ttl else ttl
+    settings = Settings(limits, ttl=ttl, no_endpoint_ttl=no_endpoint, max_wait=spec.max_wait_seconds)
+    return settings if "flowControl" in config.feature_gates else None
 
 
 def override_endpoints(config: EndpointPickerConfig, overrides: Sequence[str]) -> EndpointPickerConfig:
@@ -93,24 +142,26 @@ def _override(pool: PoolSpec, endpoints: list[str] | None) -> PoolSpec:
     return msgspec.structs.replace(pool, endpoints=endpoints, dns=[])
 
 
-def _pool(path: str, spec: PoolSpec, config: EndpointPickerConfig, clock: Callable[[], float]) -> Pool:
-    if not spec.targets():
-        raise ConfigError(f"{path}: endpoints or dns is needed")
-    limits = PoolLimits(
+def pool_limits(spec: PoolSpec, config: EndpointPickerConfig) -> PoolLimits:
+    """Return when a pool's news are old."""
+    return PoolLimits(
         misses=spec.metrics.misses,
         lease=config.in_flight.lease_seconds,
         # A few intervals at least: else servers would be stale by turns, and all go to the one just scraped.
         staleness=max(MIN_STALENESS, 4 * spec.metrics.interval_seconds),
     )
-    return Pool(spec.name, clock=clock, limits=limits, scraped=spec.metrics.enabled)
 
 
-def _plugins(specs: Sequence[PluginSpec]) -> dict[str, object]:
-    _unique("$.plugins", [spec.name or spec.type for spec in specs])
-    return {
-        spec.name or spec.type: _build(f"$.plugins[{index}]", spec.type, spec.parameters)
-        for index, spec in enumerate(specs)
-    }
+def _check_pools(config: EndpointPickerConfig) -> None:
+    if not config.pools:
+        raise ConfigError("$.pools: at least one pool is needed")
+    names = [pool.name for pool in config.pools]
+    _unique("$.pools", names)
+    for index, pool in enumerate(config.pools):
+        if not pool.targets():
+            raise ConfigError(f"$.pools[{index}]: endpoints or dns is needed")
+    if config.default_pool and config.default_pool not in names:
+        raise ConfigError(f"$.default_pool: no pool {config.default_pool!r}, only {', '.join(names)}")
 
 
 def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None) -> object:
@@ -120,35 +171,80 @@ def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _default(plugins: Mapping[str, object]) -> Profile:
-    """Return the default profile; a plugin declared under a default's name keeps its parameters."""
-    refs = [PluginRef(plugin_ref=name, weight=weight) for name, weight in DEFAULT_PROFILE]
-    built = {name: _build("$.plugins", name) for name, _ in DEFAULT_PROFILE}
-    return _profile("$.plugins", ProfileSpec(name="default", plugins=refs), built | dict(plugins))
+def _detector(config: EndpointPickerConfig, plugins: Plugins) -> Detector:
+    path, name = config.detector
+    plugin = plugins[name][1] if name in plugins else _build(f"{path}.pluginRef", name)
+    if not isinstance(plugin, Detector):
+        raise ConfigError(f"{path}.pluginRef: {name!r} is no saturation detector")
+    return plugin
 
 
-def _profile(path: str, spec: ProfileSpec, plugins: Mapping[str, object]) -> Profile:
-    filters: list[NamedFilter] = []
-    scorers: list[WeightedScorer] = []
-    pickers: list[Picker] = []
-    for index, ref in enumerate(spec.plugins):
-        where, name = f"{path}.plugins[{index}]", ref.plugin_ref
-        plugin = plugins.get(name)
-        if plugin is None:
-            raise ConfigError(f"{where}.pluginRef: no plugin {name!r} under $.plugins")
-        if ref.weight is not None and not isinstance(plugin, Scorer):
-            raise ConfigError(f"{where}.weight: {name!r} is no scorer")
-        if isinstance(plugin, Scorer):
-            scorers.append(WeightedScorer(name, plugin, 1.0 if ref.weight is None else ref.weight))
-        elif isinstance(plugin, Filter):
-            filters.append(NamedFilter(name, plugin))
-        elif isinstance(plugin, Picker):
-            pickers.append(plugin)
-        elif not isinstance(plugin, SingleProfileHandler):
-            raise ConfigError(f"{where}.pluginRef: {name!r} is no filter, scorer or picker")
-    if len(pickers) > 1:
-        raise ConfigError(f"{path}.plugins: more than one picker")
-    return Profile(spec.name, tuple(filters), tuple(scorers), pickers[0] if pickers else MaxScore())
+def _band(path: str, spec: BandTemplate, plugins: Plugins) -> Band:
+    fairness = _policy(f"{path}.fairnessPolicyRef", spec.fairness_policy_ref, plugins)
+    ordering = _policy(f"{path}.orderingPolicyRef", spec.ordering_policy_ref, plugins)
+    if not isinstance(fairness, Fairness):
+        raise ConfigError(f"{path}.fairnessPolicyRef: {spec.fairness_policy_ref!r} is no fairness policy")
+    if not isinstance(ordering, Ordering):
+        raise ConfigError(f"{path}.orderingPolicyRef: {spec.ordering_policy_ref!r} is no ordering policy")
+    band = Band(fairness=fairness, ordering=ordering)
+    if spec.max_requests is not None:
+        band = replace(band, max_requests=number(spec.max_requests))
+    if spec.max_bytes is not None:
+        band = replace(band, max_bytes=number(spec.max_bytes))
+    return replace(band, ttl=seconds(spec.default_request_ttl) if spec.default_request_ttl else None)
+
+
+def _policy(path: str, name: str, plugins: Plugins) -> object:
+    return plugins[name][1] if name in plugins else _build(path, name)
+
+
+def _scheduler(config: EndpointPickerConfig, plugins: Plugins) -> Scheduler:
+    _unique("$.schedulingProfiles", [spec.name for spec in config.scheduling_profiles])
+    profiles = make_profiles(config.scheduling_profiles, plugins)
+    handlers = {name: plugin for name, (_, plugin) in plugins.items() if isinstance(plugin, ProfileHandler)}
+    if len(handlers) > 1:
+        raise ConfigError(f"$.plugins: more than one profile handler: {', '.join(handlers)}")
+    objects = {name: plugin for name, (_, plugin) in plugins.items()}
+    own = _profiles_of_pools(config, profiles)
+    if own and len(own) == len(config.pools) and not handlers:
+        return ByPool(next(iter(own.values())), own)
+    name, handler = next(iter(handlers.items()), ("single-profile-handler", SingleProfile()))
+    try:
+        default = handler.bind(profiles, objects)
+    except ValueError as error:
+        raise ConfigError(f"$.schedulingProfiles: {name}: {error}") from error
+    return ByPool(default, own) if own else default
+
+
+def _profiles_of_pools(
+    config: EndpointPickerConfig, profiles: Mapping[str, Scheduler]
+) -> dict[str, Scheduler]:
+    for index, pool in enumerate(config.pools):
+        if pool.profile and pool.profile not in profiles:
+            raise ConfigError(
+                f"$.pools[{index}].profile: no profile {pool.profile!r}, only {', '.join(profiles)}"
+            )
+    return {pool.name: profiles[pool.profile] for pool in config.pools if pool.profile}
+
+
+def _check_always_on(config: EndpointPickerConfig, plugins: Plugins) -> None:
+    """Refuse a data layer or a parser that is not the one that is always there."""
+    parsers = {"$.parser": config.parser} if config.parser else {}
+    parsers |= {f"$.requestHandler.parsers[{i}]": ref for i, ref in enumerate(config.request_handler.parsers)}
+    for path, ref in parsers.items():
+        _is_type(f"{path}.pluginRef", ref.plugin_ref, plugins, ("openai-parser", "anthropic-parser"))
+    for i, source in enumerate(config.data_layer.sources):
+        path = f"$.dataLayer.sources[{i}]"
+        _is_type(f"{path}.pluginRef", source.plugin_ref, plugins, ("metrics-data-source",))
+        for j, extractor in enumerate(source.extractors):
+            where = f"{path}.extractors[{j}].pluginRef"
+            _is_type(where, extractor.plugin_ref, plugins, ("core-metrics-extractor",))
+
+
+def _is_type(path: str, name: str, plugins: Plugins, kinds: Sequence[str]) -> None:
+    kind = plugins[name][0].type if name in plugins else name
+    if kind not in kinds:
+        raise ConfigError(f"{path}: {name!r} is not supported here; supported is {' and '.join(kinds)}")
 
 
 def _unique(path: str, names: Iterable[str]) -> None:

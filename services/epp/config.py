@@ -5,55 +5,41 @@ The classes are the reference page of the file. The reference's keys are in came
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from services.epp.endpoints import split
+from services.epp.flow.config import FlowControl
+from services.epp.reference_config import (
+    DataLayer,
+    DetectorRef,
+    Name,
+    ParserRef,
+    PluginSpec,
+    ProfileSpec,
+    RequestHandler,
+    refuse_gates,
+)
 from services.extproc.config import Limits, Listen, Log
 
-Name = Annotated[str, Meta(min_length=1, max_length=253)]
 Seconds = Annotated[float, Meta(gt=0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 _REFERENCE = {
     "api_version": "apiVersion",
+    "feature_gates": "featureGates",
     "scheduling_profiles": "schedulingProfiles",
     "saturation_detector": "saturationDetector",
+    "flow_control": "flowControl",
+    "request_handler": "requestHandler",
+    "data_layer": "dataLayer",
 }
+"""The reference's keys are in camel case; ours, in snake case, cannot be taken for them."""
 
 API_VERSIONS = Literal["llm-d.ai/v1alpha1", "inference.networking.x-k8s.io/v1alpha1"]
-
-
-class PluginSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A plugin to be made."""
-
-    type: Name
-    name: str = ""
-    """What profiles refer to; the type when empty."""
-    parameters: dict[str, object] = {}
-
-
-class PluginRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A plugin's part in a profile."""
-
-    plugin_ref: Name
-    weight: Annotated[float, Meta(ge=0)] | None = None
-    """A scorer's share in the total; 1 when not given. Filters and pickers have none."""
-
-
-class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Filters in this order, scorers, and at most one picker (`max-score-picker` when none is named)."""
-
-    name: Name
-    plugins: list[PluginRef]
-
-
-class DetectorRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Which plugin says how full a pool is."""
-
-    plugin_ref: Name = "utilization-detector"
 
 
 class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +47,7 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: Name
     port: Port
+    labels: dict[str, str] = {}
 
 
 class Scrape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,23 +65,44 @@ class Scrape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Failed scrapes in a row after which a server gets no requests."""
 
 
+class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An endpoint with what the operator says about it."""
+
+    url: str
+    """As a plain entry of `endpoints`."""
+    labels: dict[str, str] = {}
+    """As Kubernetes labels of a pod; every address that the name stands for gets them."""
+
+
+class Target(NamedTuple):
+    """What may have to be resolved, and the labels of what comes out."""
+
+    host: str
+    port: int
+    labels: Mapping[str, str]
+
+
 class PoolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Servers that can stand in for each other."""
 
     name: Name
-    endpoints: list[str] = []
-    """`host:port` or `http://host:port`. A name stands for every address that it resolves to."""
+    endpoints: list[str | EndpointSpec] = []
+    """`host:port` or `http://host:port`, alone or as `{url, labels}`. A name stands for every address that it
+    resolves to."""
     dns: list[Dns] = []
     resolve_interval_seconds: Seconds = 5.0
     metrics: Scrape = Scrape()
+    profile: str = ""
+    """The scheduling profile that decides here, past the profile handler; empty: the handler decides."""
 
     def __post_init__(self) -> None:
-        for endpoint in self.endpoints:
-            target(endpoint)
+        self.targets()
 
-    def targets(self) -> list[tuple[str, int]]:
-        """Return host and port of everything that may have to be resolved."""
-        return [target(endpoint) for endpoint in self.endpoints] + [(dns.host, dns.port) for dns in self.dns]
+    def targets(self) -> list[Target]:
+        """Return everything that may have to be resolved."""
+        return [_target_of(endpoint) for endpoint in self.endpoints] + [
+            Target(dns.host, dns.port, dns.labels) for dns in self.dns
+        ]
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,16 +131,48 @@ class EndpointPickerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
     api_version: API_VERSIONS
     kind: Literal["EndpointPickerConfig"]
+    feature_gates: list[str] = []
     plugins: list[PluginSpec] = []
     scheduling_profiles: list[ProfileSpec] = []
-    saturation_detector: DetectorRef = DetectorRef()
+    saturation_detector: DetectorRef | None = None
+    flow_control: FlowControl = FlowControl()
+    parser: ParserRef | None = None
+    request_handler: RequestHandler = RequestHandler()
+    data_layer: DataLayer = DataLayer()
     pools: list[PoolSpec] = []
+    default_pool: str = ""
+    """For requests that name no pool. A single pool needs no naming."""
+    zone: str = ""
+    """Where this gateway runs, as the label `topology.kubernetes.io/zone` has it; INFERENCE_GATEWAY_ZONE overrides."""
     objectives: list[Objective] = []
+    rewrites: object = UNSET
     in_flight: InFlightLimits = InFlightLimits()
     redis: Redis = Redis()
     listen: Listen = Listen(port=9002, health_port=9003, metrics_port=9092)
     log: Log = Log()
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        refuse_gates(self.feature_gates)
+        if self.rewrites is not UNSET:
+            raise ValueError(
+                "rewrites: is not supported; the router in front rewrites models (config/bbr.yaml)"
+            )
+        if self.saturation_detector is not None and self.flow_control.saturation_detector is not None:
+            raise ValueError("saturationDetector and flowControl.saturationDetector say the same: keep one")
+
+    @property
+    def detector(self) -> tuple[str, str]:
+        """Return where the saturation detector is named, and its name."""
+        if self.flow_control.saturation_detector is not None:
+            return "$.flowControl.saturationDetector", self.flow_control.saturation_detector.plugin_ref
+        return "$.saturationDetector", (self.saturation_detector or DetectorRef()).plugin_ref
+
+
+def _target_of(endpoint: str | EndpointSpec) -> Target:
+    if isinstance(endpoint, str):
+        return Target(*target(endpoint), {})
+    return Target(*target(endpoint.url), endpoint.labels)
 
 
 def target(text: str) -> tuple[str, int]:

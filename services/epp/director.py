@@ -5,23 +5,24 @@ Deterministic: the same state, clock and random seed give the same decision. A r
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
-from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.flow.policies import DEFAULT_FLOW
+from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
-from services.epp.records import Observer, Pick, PickOutcome, Release
+from services.epp.records import Ended, Observer, Pick, PickOutcome, Release
 from services.epp.scheduling.filters.ready import Ready
 from services.epp.scheduling.filters.subset import SubsetHint
-from services.epp.scheduling.interfaces import Decision, Detector, Situation
-from services.epp.scheduling.profile import Profile
+from services.epp.scheduling.interfaces import Decision, Detector, Scheduler, Situation
 from services.epp.scheduling.subset import Subset
 from services.epp.state import SharedState
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 from services.extproc.events import Headers
-from services.openai.digest import BYTES_PER_TOKEN, Digest, prefix_bytes
+from services.openai.digest import Digest, prefix_bytes
 
 DROPPED = "x-llm-d-request-dropped-reason"
 RETRY_AFTER = "1"
@@ -39,6 +40,12 @@ class Ask:
     base_model: str = ""
     subset: Subset | None = None
     headers: Headers = field(default_factory=Headers)
+    fairness: str = DEFAULT_FLOW
+    """Whose request it is: flows share a full pool."""
+    ttl: float | None = None
+    """Seconds that the client is willing to wait for a place."""
+    first_token_slo: float = math.inf
+    """Seconds in which the client wants its first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ class Reservation:
     id: str
     pool: Pool
     decision: Decision
+    answer_headers: tuple[tuple[str, str], ...] = ()
+    """For the client, where the answer's head passes here."""
 
     @property
     def addresses(self) -> str:
@@ -61,7 +70,7 @@ class Director:
     def __init__(
         self,
         pools: Mapping[str, Pool],
-        profile: Profile,
+        scheduler: Scheduler,
         *,
         detector: Detector,
         objectives: Mapping[str, int],
@@ -69,24 +78,46 @@ class Director:
         rng: random.Random,
         observer: Observer,
         state: SharedState,
+        default_pool: str = "",
+        zone: str = "",
+        sheds: bool = True,
     ) -> None:
+        """`sheds`: refuse sheddable requests to a saturated pool; else somebody in front lets nobody in."""
         self.pools = pools
-        self._profile = profile
+        self._scheduler = scheduler
         self._detector = detector
         self._objectives = objectives
+        self._default_pool = default_pool
+        self._zone = zone
+        self._sheds = sheds
         self._clock = clock
         self._rng = rng
         self._observer = observer
         self._state = state
         self._subset = SubsetHint()
-        self._ready = {name: Ready(pool.limits.staleness) for name, pool in pools.items()}
         self._instance = f"{rng.getrandbits(32):08x}"
         self._count = 0
+
+    def reconfigure(
+        self,
+        scheduler: Scheduler,
+        *,
+        detector: Detector,
+        objectives: Mapping[str, int],
+        default_pool: str,
+        zone: str,
+    ) -> None:
+        """Decide by these from now on. What is in flight stays so."""
+        self._scheduler = scheduler
+        self._detector = detector
+        self._objectives = objectives
+        self._default_pool = default_pool
+        self._zone = zone
 
     def pick(self, ask: Ask) -> Reservation:
         """Choose servers for `ask` and count it as their load. Raises `Unavailable` (503) or `Overloaded` (429)."""
         started = self._clock()
-        priority = self._priority(ask)
+        priority = self.priority(ask)
         try:
             reservation = self._pick(ask, priority)
         except ExtProcError as error:
@@ -94,6 +125,18 @@ class Director:
             raise
         self._report(ask, priority, started, PickOutcome.PICKED, reservation)
         return reservation
+
+    def refused(self, ask: Ask, error: ExtProcError) -> ExtProcError:
+        """Report a request that was refused before it came to a pick; return `error`."""
+        self._report(ask, self.priority(ask), self._clock(), PickOutcome.of(error), None)
+        return error
+
+    def finish(self, end: Ended, by: Release) -> bool:
+        """End a request of which it was observed how; return whether it was in flight here."""
+        found = self.pools.get(end.pool)
+        if found is not None and (done := found.finish(end)) is not None:
+            self._observer.finished(done)
+        return self.release(end.pool, end.decision, by)
 
     def release(self, pool: str, decision: str, by: Release, served: str | None = None) -> bool:
         """End a request; return whether it was in flight here. `served`: the server that got it in the end."""
@@ -110,32 +153,44 @@ class Director:
         if (found := self.pools.get(pool)) is not None:
             found.served(decision, address)
 
+    def now(self) -> float:
+        """Return what the clock says, in seconds."""
+        return self._clock()
+
     def saturation(self, pool: Pool) -> float:
-        """Return how full `pool` is; a pool without metrics is never known to be full."""
-        return self._detector.saturation(self._clock(), pool.snapshot.servers) if pool.scraped else 0.0
+        """Return how full `pool` is: 1 and more is saturated."""
+        return self._detector.saturation(self._clock(), pool.snapshot.servers, pool.inflight.loads)
 
     def _pick(self, ask: Ask, priority: int) -> Reservation:
-        pool = self._pool(ask.pool)
+        pool = self.pool(ask.pool)
         pool.inflight.expire()
+        pool.continued(ask.digest.blocks, ask.digest.prompt_tokens)
         situation = Situation(
             digest=ask.digest,
             now=self._clock(),
             loads=pool.inflight.loads,
             matches=pool.prefixes.match(ask.digest.blocks),
+            paces=pool.fleet.paces,
+            typical=pool.fleet.typical,
             headers=ask.headers,
             base_model=ask.base_model,
             subset=ask.subset,
             priority=priority,
+            pool=pool.name,
+            zone=self._zone,
+            chance=self._rng.random(),
         )
         candidates = self._candidates(situation, pool)
         self._admit(pool, priority)
-        decision = self._profile.run(situation, candidates, self._rng)
+        decision = self._scheduler.run(situation, candidates, self._rng)
         if not decision.servers:
             by = decision.verdicts[-1].plugin
             raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
-        return self._reserve(pool, decision, situation)
+        return self._reserve(pool, decision, situation, ask.fairness)
 
-    def _pool(self, name: str) -> Pool:
+    def pool(self, name: str) -> Pool:
+        """Return the pool called `name`, or the default one; raise `Unavailable` when there is none."""
+        name = name or self._default_pool
         pool = next(iter(self.pools.values())) if not name and len(self.pools) == 1 else self.pools.get(name)
         if pool is None:
             raise _no_endpoint(
@@ -147,39 +202,36 @@ class Director:
         allowed = self._subset.keep(situation, pool.snapshot.servers)
         if not allowed and situation.subset is not None:
             raise _no_endpoint(f"no server of pool {pool.name!r} is in the subset", "no_subset")
-        ready = self._ready[pool.name].keep(situation, allowed)
+        ready = Ready(pool.limits.staleness).keep(situation, allowed)
         if not ready:
             raise _no_endpoint(f"no server of pool {pool.name!r} is ready", "no_endpoint")
         return ready
 
     def _admit(self, pool: Pool, priority: int) -> None:
-        if priority < 0 and self.saturation(pool) >= 1.0:
+        if self._sheds and priority < 0 and self.saturation(pool) >= 1.0:
             raise Overloaded(
                 f"pool {pool.name!r} is saturated and the request's priority is {priority}",
                 reason="saturated",
                 headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated")),
             )
 
-    def _priority(self, ask: Ask) -> int:
+    def priority(self, ask: Ask) -> int:
         """Return the priority of the named objective, else of the one named as the model; 0 for unknown names."""
         return self._objectives.get(ask.objective or ask.digest.model, 0)
 
-    def _reserve(self, pool: Pool, decision: Decision, situation: Situation) -> Reservation:
+    def _reserve(self, pool: Pool, decision: Decision, situation: Situation, fairness: str) -> Reservation:
         first, digest = decision.servers[0], situation.digest
-        matched = situation.matches.get(first.slot, 0)
         self._count += 1
-        entry = Entry(
-            id=f"{self._instance}-{self._count:x}",
-            slot=first.slot,
-            picked_at=situation.now,
-            prompt_tokens=max(0, digest.prompt_tokens - prefix_bytes(matched) // BYTES_PER_TOKEN),
-            output_tokens=digest.max_tokens or DEFAULT_OUTPUT_TOKENS,
-            blocks=digest.blocks,
-            matched=matched,
-        )
-        pool.reserve(entry)
+        id_ = f"{self._instance}-{self._count:x}"
+        output = round(situation.typical.output(digest.max_tokens))
+        if decision.prefill is not None:
+            # The prompt is this server's work. Whoever ends the request ends this too.
+            prefiller = decision.prefill.servers[0]
+            pool.reserve(_entry(id_ + PREFILL, prefiller, situation, output_tokens=0))
+        entry = _entry(id_, first, situation, output_tokens=output, fairness=fairness)
+        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
         self._state.picked(pool.name, first.address, entry)
-        return Reservation(entry.id, pool, decision)
+        return Reservation(id_, pool, decision, self._scheduler.chosen(situation, decision))
 
     def _report(
         self, ask: Ask, priority: int, started: float, outcome: PickOutcome, reservation: Reservation | None
@@ -197,6 +249,28 @@ class Director:
                 matched_bytes=prefix_bytes(entry.matched) if entry else 0,
             )
         )
+
+
+def _entry(
+    id_: str, server: Server, situation: Situation, *, output_tokens: int, fairness: str = ""
+) -> Entry:
+    digest, matched = situation.digest, situation.matches.get(server.slot, 0)
+    return Entry(
+        id=id_,
+        slot=server.slot,
+        picked_at=situation.now,
+        prompt_tokens=max(0, digest.prompt_tokens - digest.prefix_tokens(matched)),
+        output_tokens=output_tokens,
+        blocks=digest.blocks,
+        matched=matched,
+        model=digest.model,
+        stream=digest.stream,
+        context_tokens=digest.prompt_tokens,
+        max_tokens=digest.max_tokens,
+        prompt_bytes=digest.prompt_bytes,
+        priority=situation.priority,
+        fairness=fairness,
+    )
 
 
 def _no_endpoint(message: str, reason: str) -> Unavailable:

@@ -48,16 +48,17 @@ class Discovery:
         """Look up every name at once, then at every interval; for ever."""
         while True:
             await self.round()
-            if not any(_is_name(host) for host, _ in self._spec.targets()):
+            if not any(_is_name(target.host) for target in self._spec.targets()):
                 return
             await asyncio.sleep(self._spec.resolve_interval_seconds)
 
     async def round(self) -> None:
         """Look up every name once and set the membership."""
-        addresses = await asyncio.gather(*(self._addresses(host) for host, _ in self._spec.targets()))
+        targets = self._spec.targets()
+        addresses = await asyncio.gather(*(self._addresses(target.host) for target in targets))
         members = [
-            Endpoint(join(address, port))
-            for (_, port), found in zip(self._spec.targets(), addresses, strict=True)
+            Endpoint(join(address, target.port), target.labels)
+            for target, found in zip(targets, addresses, strict=True)
             for address in found
         ]
         if self._pool.set_members(members):

@@ -36,12 +36,24 @@ class Metrics:
     waiting_adapters: frozenset[str] = frozenset()
     max_adapters: int = 0
     """LoRA adapters that fit at once; 0 without LoRA."""
+    started_at: float = 0.0
+    """When the server's process started, as it says: Unix time in seconds; 0 when it does not say."""
+    prompt_tokens_total: float = 0.0
+    """Prompt tokens since the start. Going back means a restart."""
     scraped_at: float = 0.0
 
     @property
     def cache_tokens(self) -> int:
         """Tokens that fit the KV cache; 0 when unknown."""
         return self.block_size * self.num_blocks
+
+    def restarted_since(self, before: Metrics) -> bool:
+        """Say whether the server's process is another one than when `before` was scraped, its cache empty."""
+        return (
+            self.started_at > before.started_at > 0
+            or self.prompt_tokens_total < before.prompt_tokens_total
+            or 0 < before.num_blocks != self.num_blocks > 0
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ reported) expires with its lease.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 DEFAULT_OUTPUT_TOKENS = 256
 """Expected answer of a request without a limit: chat answers average a few hundred tokens."""
+
+PREFILL = ".prefill"
+"""Added to a decision's id: its share of load on a server that only computes the prompt's cache."""
 
 
 @dataclass(slots=True)
@@ -22,6 +25,8 @@ class Load:
     """Estimated prompt tokens in flight that the server has not cached."""
     output_tokens: int = 0
     """Estimated tokens to be generated for the requests in flight."""
+    context_tokens: int = 0
+    """Prompt tokens, cached or not, of the requests in flight."""
     unseen: int = 0
     """Requests in flight that were picked after the server's last scrape began: its metrics cannot know them."""
     finished: int = 0
@@ -40,6 +45,21 @@ class Entry:
     blocks: tuple[int, ...] = ()
     matched: int = 0
     """The first blocks of `blocks` that the server already held at the pick."""
+    model: str = ""
+    stream: bool = False
+    context_tokens: int = 0
+    """The whole prompt, cached or not."""
+    max_tokens: int = 0
+    """The limit that the client set; 0 for none."""
+    prompt_bytes: int = 0
+    priority: int = 0
+    fairness: str = ""
+    ahead: float = 0.0
+    """Prompt tokens that the server had to compute until the end of this prompt, at the pick."""
+    mark: float = 0.0
+    """All prompt tokens that its server was ever sent, up to the end of this prompt."""
+    batch: float = 0.0
+    """Size of the server's batch at the pick, in sequences."""
 
 
 class InFlight:
@@ -50,7 +70,14 @@ class InFlight:
         self._lease = lease
         self._entries: dict[str, Entry] = {}  # in the order of their picks
         self._unseen: dict[int, dict[str, float]] = {}
+        self._tails: dict[int, list[str]] = {}
+        """Last complete block → the requests whose prompt ends there."""
+        self._answered: set[str] = set()
+        """Counted no more, though nobody reported their end yet."""
         self._loads: list[Load] = []
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -67,7 +94,24 @@ class InFlight:
     def add(self, entry: Entry) -> None:
         """Count `entry` from now on."""
         self._entries[entry.id] = entry
+        if entry.blocks:
+            self._tails.setdefault(entry.blocks[-1], []).append(entry.id)
         self._count(entry)
+
+    def continued(self, blocks: Sequence[int], tokens: int) -> list[Entry]:
+        """Stop counting the turn before this one, and return it: a conversation goes on, so that it has been answered.
+
+        The proxy reports an end some milliseconds late, and the next turn must not find its own server busy with the
+        last one. Of several requests that end in the same block nothing follows: they are siblings, not turns.
+        """
+        tails, before = self._tails, []
+        for block in tails.keys() & set(blocks[:-1]):
+            entry = self._entries[tails[block][0]]
+            if len(tails[block]) == 1 and entry.context_tokens < tokens and entry.id not in self._answered:
+                self._answered.add(entry.id)
+                self._uncount(entry)
+                before.append(entry)
+        return before
 
     def get(self, decision: str) -> Entry | None:
         """Return the entry of a request in flight."""
@@ -77,13 +121,17 @@ class InFlight:
         """Take a request off; None when it was taken off before, has expired, or never was."""
         entry = self._entries.pop(decision, None)
         if entry is not None:
-            self._uncount(entry)
+            self._forget_tail(entry)
+            if entry.id in self._answered:
+                self._answered.discard(entry.id)
+            else:
+                self._uncount(entry)
         return entry
 
     def move(self, decision: str, slot: int, *, prompt_tokens: int) -> Entry | None:
         """Count a request at `slot`, which served it in place of the first choice. Returns the entry as it was."""
         entry = self._entries.get(decision)
-        if entry is None or entry.slot == slot:
+        if entry is None or entry.slot == slot or decision in self._answered:
             return None
         self._uncount(entry, seen=False)
         moved = replace(entry, slot=slot, prompt_tokens=prompt_tokens)
@@ -103,8 +151,10 @@ class InFlight:
 
     def forget(self, slot: int) -> None:
         """Drop what is counted at a server that left the pool; ends reported later find nothing."""
-        for decision in [e.id for e in self._entries.values() if e.slot == slot]:
-            del self._entries[decision]
+        for entry in [one for one in self._entries.values() if one.slot == slot]:
+            del self._entries[entry.id]
+            self._forget_tail(entry)
+            self._answered.discard(entry.id)
         self._unseen.pop(slot, None)
         if slot < len(self._loads):
             self._loads[slot] = Load()
@@ -121,11 +171,19 @@ class InFlight:
             self.release(entry.id)
         return expired
 
+    def _forget_tail(self, entry: Entry) -> None:
+        if entry.blocks:
+            ids = self._tails[entry.blocks[-1]]
+            ids.remove(entry.id)
+            if not ids:
+                del self._tails[entry.blocks[-1]]
+
     def _count(self, entry: Entry) -> None:
         load = self._loads[entry.slot]
         load.requests += 1
         load.prompt_tokens += entry.prompt_tokens
         load.output_tokens += entry.output_tokens
+        load.context_tokens += entry.context_tokens
         unseen = self._unseen.setdefault(entry.slot, {})
         unseen[entry.id] = entry.picked_at
         load.unseen = len(unseen)
@@ -136,6 +194,7 @@ class InFlight:
         load.requests -= 1
         load.prompt_tokens -= entry.prompt_tokens
         load.output_tokens -= entry.output_tokens
+        load.context_tokens -= entry.context_tokens
         unseen = self._unseen[entry.slot]
         if unseen.pop(entry.id, None) is None and seen:
             load.finished += 1

@@ -7,12 +7,15 @@ reader sees half a change.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from services.epp.cost.pace import CONTEXT, Fleet
+from services.epp.ending import finished
 from services.epp.endpoints import Endpoint, Metrics, Server
-from services.epp.inflight import Entry, InFlight
+from services.epp.inflight import PREFILL, Entry, InFlight
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
+from services.epp.records import Ended, Finished
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
 
@@ -47,8 +50,10 @@ class Pool:
         self.limits = limits or PoolLimits()
         self.scraped = scraped
         """Whether its servers report metrics; without, every member counts as ready."""
+        self._clock = clock
         self.inflight = InFlight(clock=clock, lease=self.limits.lease)
         self.prefixes = PrefixIndex(self.limits.default_cache_bytes)
+        self.fleet = Fleet(clock)
         self.version = 0
         """Counts changes of membership."""
         self._servers: dict[str, Server] = {}
@@ -56,6 +61,8 @@ class Pool:
         self._looked_at: set[str] = set()
         self._resolved = False
         self._snapshot: Snapshot | None = None
+        self.news: Callable[[], None] = _nobody
+        """Called when a request ended, a server reported, or members came or went: there may be room."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -73,6 +80,13 @@ class Pool:
         """Return the member at `address`."""
         return self._servers.get(address)
 
+    def reconfigure(self, limits: PoolLimits, *, scraped: bool) -> None:
+        """Believe by other limits from now on; the lease of requests is not among what can change."""
+        self.limits = limits
+        self.scraped = scraped
+        for server in [server for server in self._servers.values() if not (scraped or server.ready)]:
+            self._put(replace(server, ready=True))
+
     def set_members(self, endpoints: Iterable[Endpoint]) -> bool:
         """Replace the membership; return whether it changed. Members that stay keep all they have."""
         wanted = {endpoint.address: endpoint for endpoint in endpoints}
@@ -85,9 +99,14 @@ class Pool:
         free = (slot for slot in itertools.count() if slot not in taken)
         for endpoint, slot in zip(new, free, strict=False):
             self._join(endpoint, slot)
+        for server in [
+            server for address, server in self._servers.items() if server.endpoint != wanted[address]
+        ]:
+            self._put(replace(server, endpoint=wanted[server.address]))
         if gone or new:
             self.version += 1
             self._snapshot = None
+        self.news()
         return bool(gone or new)
 
     def observe(self, address: str, metrics: Metrics) -> None:
@@ -95,12 +114,17 @@ class Pool:
         server = self._servers.get(address)
         if server is None:
             return
+        if metrics.restarted_since(server.metrics):
+            self.prefixes.clear(server.slot)
+            self.fleet.admit(server.slot)
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
         self.inflight.scraped(server.slot, metrics.scraped_at)
+        self.fleet.looked_at(server.slot, metrics.max_adapters)
         self._misses[address] = 0
         self._looked_at.add(address)
         self._put(replace(server, metrics=metrics, ready=True))
+        self.news()
 
     def miss(self, address: str) -> None:
         """Note a failed scrape; after too many in a row the server is not ready."""
@@ -114,7 +138,9 @@ class Pool:
 
     def reserve(self, entry: Entry) -> None:
         """Count a pick and remember its prompt, at once."""
-        self.inflight.add(entry)
+        batch = self._batch(entry.slot)
+        ahead, mark = self.fleet.sent(entry)
+        self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))
         self.prefixes.record(entry.slot, entry.blocks)
 
     def served(self, decision: str, address: str) -> None:
@@ -122,10 +148,12 @@ class Pool:
         server, entry = self._servers.get(address), self.inflight.get(decision)
         if server is None or entry is None or entry.slot == server.slot:
             return
-        held = prefix_bytes(entry.matched) // BYTES_PER_TOKEN
-        whole = entry.prompt_tokens + held
+        whole = entry.context_tokens
         there = prefix_bytes(self.prefixes.match(entry.blocks).get(server.slot, 0)) // BYTES_PER_TOKEN
-        self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        moved = self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        if moved is not None:
+            self.fleet.unsent(entry)
+            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
         self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
         self.prefixes.record(server.slot, entry.blocks)
 
@@ -133,10 +161,49 @@ class Pool:
         """End a request; return whether it was still in flight."""
         if served is not None:
             self.served(decision, served)
-        return self.inflight.release(decision) is not None
+        self.inflight.release(decision + PREFILL)
+        entry = self.inflight.release(decision)
+        if entry is not None and not self.inflight.loads[entry.slot].requests:
+            self.fleet.idle(entry.slot)
+        self.news()
+        return entry is not None
+
+    def continued(self, blocks: Sequence[int], tokens: int) -> None:
+        """Take the turn before this one, of a conversation that goes on, for answered."""
+        for entry in self.inflight.continued(blocks, tokens):
+            self.fleet.passed(entry)
+
+    def finish(self, end: Ended) -> Finished | None:
+        """Learn how a request went; return all that is known of it, or None when it is not in flight here.
+
+        To be told before its release.
+        """
+        if end.served is not None:
+            self.served(end.decision, end.served)
+        entry = self.inflight.get(end.decision)
+        if entry is None:
+            return None
+        done = finished(entry, end, self._address(entry.slot), self._clock())
+        self.finished(done)
+        return done
+
+    def finished(self, done: Finished) -> None:
+        """Learn from what is known of a request that is still in flight here."""
+        entry = self.inflight.get(done.decision)
+        if entry is not None:
+            self.fleet.finished(entry, done, self._batch(entry.slot))
+
+    def _address(self, slot: int) -> str:
+        return next((server.address for server in self._servers.values() if server.slot == slot), "")
+
+    def _batch(self, slot: int) -> float:
+        """Return the size of what is in flight at `slot`, in sequences."""
+        load = self.inflight.loads[slot]
+        return load.requests + load.context_tokens / CONTEXT
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)
+        self.fleet.admit(slot)
         self._servers[endpoint.address] = Server(endpoint, slot, ready=not self.scraped)
 
     def _leave(self, address: str) -> None:
@@ -149,3 +216,7 @@ class Pool:
     def _put(self, server: Server) -> None:
         self._servers[server.address] = server
         self._snapshot = None
+
+
+def _nobody() -> None:
+    """Wait for no news."""

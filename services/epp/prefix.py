@@ -15,6 +15,11 @@ from services.openai.digest import BOUNDARIES
 DEFAULT_CAPACITY = 2_000_000
 """Bytes of prompt assumed for a server that does not report its cache: 31,250 vLLM blocks of 16 tokens of 4 bytes."""
 
+DEFAULT_PAIRS = 2_000_000
+"""Blocks times holders remembered in all, some 200 bytes each (measured: `bench.prefix_soak`): 400 MB."""
+SPARE = 64
+"""Blocks that the largest holder forgets at once when there are too many in all: looking for it takes a while."""
+
 SIZES = tuple(end - start for start, end in zip((0, *BOUNDARIES), BOUNDARIES, strict=False))
 """`SIZES[i]` is the number of prompt bytes in block i."""
 
@@ -31,10 +36,16 @@ class _Held:
 
 
 class PrefixIndex:
-    """Block hash → holders, with an LRU for each slot bounded by that server's cache size in bytes of prompt."""
+    """Block hash → holders, with an LRU for each slot bounded by that server's cache size in bytes of prompt.
 
-    def __init__(self, default_capacity: int = DEFAULT_CAPACITY) -> None:
+    `pairs` bounds the whole: beyond it the slot with the most blocks forgets its oldest, so that no server with a huge
+    cache takes the memory of the others.
+    """
+
+    def __init__(self, default_capacity: int = DEFAULT_CAPACITY, pairs: int = DEFAULT_PAIRS) -> None:
         self._default = default_capacity
+        self._most = pairs
+        self._pairs = 0
         self._holders: dict[int, int] = {}
         self._held: dict[int, _Held] = {}
 
@@ -60,17 +71,21 @@ class PrefixIndex:
         held = self._held.get(slot)
         if held is None:
             held = self._held[slot] = _Held(self._default)
-        bit = 1 << slot
+        bit, here, holders = 1 << slot, held.blocks, self._holders
+        touch, holding, before = here.move_to_end, holders.get, len(here)
         # Backwards, as vLLM frees blocks: the end of a prompt is forgotten before the beginning that others share.
         for position in range(len(blocks) - 1, -1, -1):
             block = blocks[position]
-            if block in held.blocks:
-                held.blocks.move_to_end(block)
+            if block in here:
+                touch(block)
             else:
-                held.blocks[block] = SIZES[position]
-                held.size += SIZES[position]
-                self._holders[block] = self._holders.get(block, 0) | bit
+                here[block] = size = SIZES[position]
+                held.size += size
+                holders[block] = holding(block, 0) | bit
+        self._pairs += len(here) - before
         self._shrink(slot, held)
+        if self._pairs > self._most:
+            self._spare()
 
     def drop(self, slot: int, blocks: Sequence[int]) -> None:
         """Take back what was recorded: these blocks never reached `slot`."""
@@ -91,9 +106,17 @@ class PrefixIndex:
 
     def forget(self, slot: int) -> None:
         """Forget a server that left, so that its slot can be used again."""
-        held = self._held.pop(slot, None)
+        self.clear(slot)
+        self._held.pop(slot, None)
+
+    def clear(self, slot: int) -> None:
+        """Forget what a server held that has lost its cache. Its capacity stays known."""
+        held = self._held.get(slot)
         for block in held.blocks if held is not None else ():
             self._clear(block, slot)
+        if held is not None:
+            held.blocks.clear()
+            held.size = 0
 
     def size(self, slot: int) -> int:
         """Return the bytes of prompt that `slot` is believed to hold."""
@@ -102,11 +125,22 @@ class PrefixIndex:
 
     def _shrink(self, slot: int, held: _Held) -> None:
         while held.size > held.capacity:
-            block, size = held.blocks.popitem(last=False)
-            held.size -= size
-            self._clear(block, slot)
+            self._oldest(slot, held)
+
+    def _spare(self) -> None:
+        """Forget enough to be within the bound of the whole."""
+        while self._pairs > self._most:
+            slot, held = max(self._held.items(), key=lambda item: len(item[1].blocks))
+            for _ in range(min(SPARE, len(held.blocks))):
+                self._oldest(slot, held)
+
+    def _oldest(self, slot: int, held: _Held) -> None:
+        block, size = held.blocks.popitem(last=False)
+        held.size -= size
+        self._clear(block, slot)
 
     def _clear(self, block: int, slot: int) -> None:
+        self._pairs -= 1
         left = self._holders[block] & ~(1 << slot)
         if left:
             self._holders[block] = left

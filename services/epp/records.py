@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
+from services.openai.usage import Usage
 
 
 class PickOutcome(enum.StrEnum):
@@ -49,7 +50,7 @@ class EndOutcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one request, as the proxy's access log tells it. Times are in seconds from the request's start."""
+    """The end of one request, as it was observed. Times are in seconds from the request's start."""
 
     pool: str
     decision: str
@@ -62,8 +63,75 @@ class Ended:
     sent_after: float | None = None
     """When its first byte went to the server."""
     answered_after: float | None = None
-    """When the answer's first byte came."""
+    """When the answer's head came."""
+    first_token_after: float | None = None
+    """When the first piece of a streamed body came; None where nobody saw the body."""
     response_bytes: int = 0
+    usage: Usage | None = None
+    """What the server counted; None where nobody saw it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One request from its pick to its end, with all that is known of it: what metrics and cost models learn from.
+
+    Tokens are the server's own counts where somebody saw its answer (`counted`), else estimates from bytes.
+    """
+
+    pool: str
+    decision: str
+    endpoint: str
+    """`ip:port` of the server that served it; empty when none got it."""
+    outcome: EndOutcome
+    model: str = ""
+    status: int = 0
+    priority: int = 0
+    fairness: str = ""
+    stream: bool = False
+    picked_at: float = 0.0
+    """A reading of the monotonic clock, in seconds."""
+    seconds: float = 0.0
+    """From the pick to the end of the answer."""
+    first_byte: float | None = None
+    """Seconds from the request's first byte to the server until the head of the answer. Servers that send the head
+    of a stream before its first token (vLLM does) make this less than the time to first token."""
+    first_token: float | None = None
+    """Seconds from the pick to the first piece of a streamed body; None where nobody saw the body."""
+    prompt_tokens: int = 0
+    uncached_tokens: int = 0
+    """Of the prompt, what the picker believed that the server has to compute."""
+    cached_tokens: int | None = None
+    """Of the prompt, what the server says it had; None when it did not say."""
+    output_tokens: int = 0
+    counted: bool = False
+    prompt_bytes: int = 0
+    response_bytes: int = 0
+    total_seconds: float = 0.0
+    """As its client saw it: from its start, waiting for a place included."""
+
+
+class WaitOutcome(enum.StrEnum):
+    """What became of a request at the gate of its pool, in the reference's words (`outcome` of its metrics)."""
+
+    DISPATCHED = "Dispatched"
+    FULL = "RejectedCapacity"
+    EXPIRED = "EvictedTTL"
+    NO_ENDPOINTS = "EvictedNoEndpoints"
+    CLIENT_LEFT = "EvictedContextCancelled"
+    EVICTED = "EvictedOther"
+    """A request of a higher priority took its place in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """The end of a request's time at the gate."""
+
+    pool: str
+    model: str
+    priority: int
+    fairness: str
+    outcome: WaitOutcome
+    seconds: float
 
 
 class ScrapeError(enum.StrEnum):
@@ -95,6 +163,12 @@ class Observer(Protocol):
     def picked(self, pick: Pick) -> None:
         """Note a decision."""
 
+    def waited(self, waited: Waited) -> None:
+        """Note what became of a request under flow control, which may have waited no time at all."""
+
+    def finished(self, done: Finished) -> None:
+        """Note all that is known of a request that was in flight here and has ended."""
+
     def released(self, pool: str, by: Release) -> None:
         """Note that a request stopped counting as load."""
 
@@ -118,6 +192,12 @@ class Silent:
     """Tells nobody."""
 
     def picked(self, pick: Pick) -> None:
+        """Tell nobody."""
+
+    def waited(self, waited: Waited) -> None:
+        """Tell nobody."""
+
+    def finished(self, done: Finished) -> None:
         """Tell nobody."""
 
     def released(self, pool: str, by: Release) -> None:

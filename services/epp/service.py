@@ -8,82 +8,132 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from services.epp.answer import AnswerReader
+from services.epp.asking import OWN_NAMESPACE, ask_of, attached
 from services.epp.director import Ask, Director, Reservation
-from services.epp.records import Release
-from services.epp.scheduling import subset
-from services.extproc.decisions import Forward, HeadDecision, Reject, RequestDecision
-from services.extproc.errors import BadRequest, ExtProcError
-from services.extproc.events import End, Metadata, Outcome, Request, ResponseHead, Value
+from services.epp.flow.control import EARLY, FlowControl, Ticket
+from services.epp.records import Ended, EndOutcome, Release
+from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream, Wait
+from services.extproc.errors import ExtProcError
+from services.extproc.events import End, Outcome, Request, ResponseChunk, ResponseHead, Value
 from services.extproc.exchange import Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
-from services.openai.digest import BOUNDARIES, KEY, NAMESPACE, Digest, DigestError, decode, digest_of
-from services.openai.errors import PeekError, error_body
-from services.openai.peek import peek
+from services.openai.digest import KEY, NAMESPACE
+from services.openai.errors import error_body
 
 DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
 LB_NAMESPACE = "envoy.lb"
-SUBSET_NAMESPACE = "envoy.lb.subset_hint"
-SUBSET = "x-gateway-destination-endpoint-subset"
-OWN_NAMESPACE = "gw.epp"
-"""Carries `pool` and `decision` to the access log, which brings them back at the end."""
-OBJECTIVE = ("x-gateway-inference-objective", "x-llm-d-inference-objective")
-MODEL = "x-gateway-model-name"
-BASE_MODEL = "x-gateway-base-model-name"
 POOL = "x-gateway-pool"
-"""Key of the gRPC initial metadata that a route or a weighted cluster sets."""
-CLUSTER_ATTRIBUTE = "xds.cluster_name"
-CLUSTER_PREFIX = "pool-"
+"""Key of the gRPC initial metadata that a route or a weighted cluster sets.
 
-_BODYLESS = frozenset({Dialect.OTHER, Dialect.MODELS})
+It comes before the key `pool` of the request's own metadata, and that before the name of the route's cluster."""
 
 
 class PickExchange(Exchange):
     """One request: picked once, followed to its end as far as this stream gets to see it."""
 
-    def __init__(self, director: Director, pool: str) -> None:
+    def __init__(self, director: Director, flow: FlowControl | None, pool: str) -> None:
         self._director = director
+        self._flow = flow
         self._pool = pool
+        self._forget_digest = False
+        self._ticket: Ticket | None = None
         self._reservation: Reservation | None = None
-        self._answered = False
+        self._answer = _Answer(director.now())
 
     def decides_on_headers(self, request: Request) -> bool:
         """Do without the body where the digest came as metadata."""
-        return request.body is not None or _attached(request.metadata) is not None
+        return request.body is not None or attached(request.metadata) is not None
 
     async def request(self, request: Request) -> RequestDecision:
-        """Pick, or raise why not."""
-        attached = _attached(request.metadata)
-        headers = request.headers
-        ask = Ask(
-            digest=attached or _digest(request),
-            pool=self._pool or _pool_of_cluster(request),
-            objective=next((value for name in OBJECTIVE if (value := headers.get(name))), ""),
-            base_model=headers.get(BASE_MODEL) or "",
-            subset=subset.parse(_hint(request.metadata)),
-            headers=headers,
-        )
-        self._reservation = self._director.pick(ask)
-        return _forward(self._reservation, forget_digest=attached is not None)
+        """Pick, or raise why not; with flow control, perhaps after a wait."""
+        digest = attached(request.metadata)
+        self._forget_digest = digest is not None
+        entered = self._enter(ask_of(request, self._pool, digest))
+        if isinstance(entered, Ticket):
+            self._ticket = entered
+            return Wait(entered.seconds + EARLY)
+        return self._placed(entered)
+
+    async def waited(self) -> Forward | Reject:
+        """Pick when it is the request's turn, or raise that it did not come."""
+        if self._ticket is None:
+            raise RuntimeError("nobody waits without a ticket")
+        return self._placed(await self._ticket.turn())
 
     async def response_head(self, head: ResponseHead) -> HeadDecision:
-        """Take in which server answers."""
+        """Take in which server answers; read the answer along where it passes here."""
         if self._reservation is None:
             return Forward()
         served = head.metadata.get(LB_NAMESPACE, {}).get(SERVED)
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
-        self._answered = True
-        return Forward()
+        self._answer.began(head, self._director.now())
+        forward = Forward(set_headers=self._reservation.answer_headers)
+        return Stream(forward) if self._answer.reader is not None else forward
+
+    async def response_chunk(self, chunk: ResponseChunk) -> Emit:
+        """Let it pass, and note what the server says of its tokens."""
+        if self._answer.reader is not None:
+            self._answer.reader.feed(chunk, self._director.now())
+        return Emit(chunk.data)
 
     def end(self, end: End) -> None:
-        """Release when this stream knows the end: it followed the answer, or broke off.
+        """Release when this stream knows the end: it saw all of the answer, or broke off.
 
-        A stream that closes in good order right after the pick knows nothing of the end; the access log tells. One
-        that gets the answer's head but not its body closes at the head, so its request counts until the first byte.
+        A stream that closes in good order before the answer's body knows nothing of the end: the access log tells,
+        or the servers' own counts do.
         """
-        if self._reservation is not None and (self._answered or end.outcome is not Outcome.FORWARDED):
-            self._director.release(self._reservation.pool.name, self._reservation.id, Release.RESPONSE)
+        if self._ticket is not None:
+            self._ticket.leave()
+        reservation = self._reservation
+        if reservation is None or not (self._answer.whole or end.outcome is not Outcome.FORWARDED):
+            return
+        left = end.outcome is not Outcome.FORWARDED
+        ended = self._answer.ended(reservation, self._director.now(), left=left)
+        self._director.finish(ended, Release.RESPONSE)
+
+    def _enter(self, ask: Ask) -> Reservation | Ticket:
+        return self._director.pick(ask) if self._flow is None else self._flow.enter(ask)
+
+    def _placed(self, reservation: Reservation) -> Forward:
+        self._reservation = reservation
+        self._answer.sent_at = self._director.now()
+        return _forward(reservation, forget_digest=self._forget_digest)
+
+
+class _Answer:
+    """What this stream sees of the answer. Times are readings of the director's clock."""
+
+    def __init__(self, began_at: float) -> None:
+        self._began_at = began_at
+        self._head_at: float | None = None
+        self._status = 0
+        self.sent_at = began_at
+        self.reader: AnswerReader | None = None
+        self.whole = False
+        """The stream lasts until the answer has ended."""
+
+    def began(self, head: ResponseHead, now: float) -> None:
+        self._head_at, self._status = now, head.status
+        self.whole = head.end or head.body_seen
+        self.reader = AnswerReader(head) if head.body_seen and not head.end else None
+
+    def ended(self, reservation: Reservation, now: float, *, left: bool) -> Ended:
+        start, reader = self._began_at, self.reader
+        return Ended(
+            pool=reservation.pool.name,
+            decision=reservation.id,
+            outcome=EndOutcome.CLIENT_LEFT if left else EndOutcome.COMPLETED,
+            status=self._status,
+            seconds=now - start,
+            sent_after=self.sent_at - start,
+            answered_after=None if self._head_at is None else self._head_at - start,
+            first_token_after=reader.first_at - start if reader and reader.first_at is not None else None,
+            response_bytes=reader.bytes if reader else 0,
+            usage=reader.usage if reader else None,
+        )
 
 
 class EndpointPicker:
@@ -91,13 +141,16 @@ class EndpointPicker:
 
     name = "epp"
 
-    def __init__(self, director: Director, *, fail_mode: FailMode = FailMode.CLOSED) -> None:
+    def __init__(
+        self, director: Director, flow: FlowControl | None = None, *, fail_mode: FailMode = FailMode.CLOSED
+    ) -> None:
         self.fail_mode = fail_mode
         self._director = director
+        self._flow = flow
 
     def open(self, context: Mapping[str, str]) -> PickExchange:
         """Start an exchange for the pool that the stream's initial metadata names, if it does."""
-        return PickExchange(self._director, context.get(POOL, ""))
+        return PickExchange(self._director, self._flow, context.get(POOL, ""))
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the client's dialect."""
@@ -116,38 +169,5 @@ def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
     if forget_digest:
         # Some kilobytes that nobody needs any more would come back with every access log entry.
         metadata[NAMESPACE] = {KEY: ""}
-    return Forward(set_headers=((DESTINATION, destination),), metadata=metadata)
-
-
-def _attached(metadata: Metadata) -> Digest | None:
-    """Return the digest that the router in front attached; None without one of a scheme that is known here."""
-    text = metadata.get(NAMESPACE, {}).get(KEY)
-    if not isinstance(text, str) or not text:
-        return None
-    try:
-        digest = decode(text)
-    except DigestError:
-        return None
-    return digest if len(digest.blocks) <= len(BOUNDARIES) else None
-
-
-def _digest(request: Request) -> Digest:
-    """Compute the digest from the body, where there is one that a known dialect reads; else only the model counts."""
-    model = request.headers.get(MODEL) or ""
-    dialect = dialect_of(request.method, request.path)
-    if not request.body or dialect in _BODYLESS:
-        return Digest(model)
-    try:
-        seen = peek(request.body, dialect, request.headers.get("content-type") or "")
-    except PeekError as error:
-        raise BadRequest(error.message, reason=error.reason, param=error.param) from error
-    return digest_of(seen, model or seen.model)
-
-
-def _pool_of_cluster(request: Request) -> str:
-    cluster = request.attributes.get(CLUSTER_ATTRIBUTE)
-    return cluster.removeprefix(CLUSTER_PREFIX) if isinstance(cluster, str) else ""
-
-
-def _hint(metadata: Metadata) -> Value:
-    return metadata.get(SUBSET_NAMESPACE, {}).get(SUBSET)
+    headers = ((DESTINATION, destination), *reservation.decision.headers)
+    return Forward(set_headers=headers, metadata=metadata)

@@ -18,6 +18,8 @@ KV_USAGE = b"vllm:kv_cache_usage_perc"
 OLD_KV_USAGE = b"vllm:gpu_cache_usage_perc"  # the name up to vLLM 0.9
 CACHE_CONFIG = b"vllm:cache_config_info"
 LORA = b"vllm:lora_requests_info"
+PROMPT_TOKENS = b"vllm:prompt_tokens_total"
+STARTED = b"process_start_time_seconds"
 
 _NEWLINE = ord("\n")
 _AFTER_NAME = (b"{", b" ", b"\t")
@@ -42,6 +44,8 @@ def parse(text: bytes, scraped_at: float) -> Metrics:
         active_adapters=active,
         waiting_adapters=waiting,
         max_adapters=most,
+        started_at=max(_values(text, STARTED), default=0.0),
+        prompt_tokens_total=sum(_values(text, PROMPT_TOKENS)),
         scraped_at=scraped_at,
     )
 

@@ -13,7 +13,7 @@ from services.extproc.exchange import FailMode, Service
 from services.extproc.messages import Message, Reply
 from services.extproc.observe import Observer, StreamRecord
 from services.extproc.session import Session
-from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Turn
+from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Turn, Waiting
 
 
 class Conversation:
@@ -42,6 +42,8 @@ class Conversation:
         self._failed = ""
         self._reason = ""
         self._closed = False
+        self.waiting = False
+        """The decision on the request takes its time: send what was returned, then call `resume`."""
         self._exchange = service.open(context)
         observer.started()
         self._session = Session(body_limit=body_limit, decides_on_headers=self._exchange.decides_on_headers)
@@ -54,7 +56,15 @@ class Conversation:
     async def receive(self, message: Message) -> tuple[Reply, ...]:
         """Return the replies to `message`; raise `ProtocolError` when the stream must end with an error."""
         replies: list[Reply] = []
-        await self._converse(message, replies)
+        await self._converse(lambda: self._session.receive(message), replies)
+        self._count(self._session.held)
+        return tuple(replies)
+
+    async def resume(self) -> tuple[Reply, ...]:
+        """Wait for the decision that takes its time; return the replies that it leads to."""
+        replies: list[Reply] = []
+        self.waiting = False
+        await self._converse(lambda: Turn(ask=_RESUMED), replies)
         self._count(self._session.held)
         return tuple(replies)
 
@@ -76,12 +86,15 @@ class Conversation:
         finally:
             self._observer.ended(self._record(end))
 
-    async def _converse(self, message: Message, replies: list[Reply]) -> None:
+    async def _converse(self, first: Callable[[], Turn], replies: list[Reply]) -> None:
         try:
-            turn = self._session.receive(message)
+            turn = first()
             self._count(self._session.held)
             replies += turn.replies
             while turn.ask is not None:
+                if isinstance(turn.ask, Waiting) and turn.ask is not _RESUMED:
+                    self.waiting = True
+                    return
                 turn = self._session.answer(await self._ask(turn.ask))
                 replies += turn.replies
         except ProtocolError:
@@ -102,7 +115,7 @@ class Conversation:
             decision = await self._decide(question)
         finally:
             spent = self._clock() - began
-            if isinstance(question, Request):
+            if isinstance(question, Request | Waiting):
                 self._request_seconds += spent
             else:
                 self._response_seconds += spent
@@ -114,6 +127,8 @@ class Conversation:
         match question:
             case Request():
                 return await self._exchange.request(question)
+            case Waiting():
+                return await self._exchange.waited()
             case ResponseHead():
                 return await self._exchange.response_head(question)
             case ResponseChunk():
@@ -158,3 +173,4 @@ class Conversation:
 
 
 _UNSEEN = Request(Headers())
+_RESUMED = Waiting()

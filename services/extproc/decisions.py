@@ -35,6 +35,17 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Answer to a request: the decision takes longer than Envoy waits. `Exchange.waited` is asked for it next.
+
+    Envoy grants it once for each message, and only up to its `max_message_timeout`: more is ignored altogether.
+    """
+
+    seconds: float
+    """Envoy's timer starts anew with this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """Answer to a response head: send the head now and hand every chunk to `Exchange.response_chunk`."""
 
@@ -63,6 +74,6 @@ class Emit:
     metadata: Metadata = field(default_factory=dict)
 
 
-RequestDecision = Forward | Reject
+RequestDecision = Forward | Reject | Wait
 HeadDecision = Forward | Stream | Hold | Reject
 BodyDecision = Forward | Reject

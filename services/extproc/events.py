@@ -85,6 +85,8 @@ class ResponseHead:
     headers: Headers
     end: bool = False
     """No body follows."""
+    body_seen: bool = False
+    """This service's filter has a response body mode, so the stream lasts until the answer has ended."""
     request_seen: bool = True
     """False: this service never saw the request, so Envoy or an earlier filter answered it."""
     metadata: Metadata = field(default_factory=dict)

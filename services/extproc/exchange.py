@@ -38,6 +38,10 @@ class Exchange:
         """Decide on the request. Raise an `ExtProcError` to refuse it in the service's own words."""
         return Forward()
 
+    async def waited(self) -> Forward | Reject:
+        """Decide on the request after `request` returned `Wait`. Cancelled when the client leaves meanwhile."""
+        return Forward()
+
     async def response_head(self, head: ResponseHead) -> HeadDecision:  # noqa: ARG002
         """Decide on the answer's head, and by that who sees its body."""
         return Forward()

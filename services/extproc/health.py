@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,10 +21,13 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Health of one process. `liveness` is SERVING as long as it lives, the other names follow the readiness."""
+    """Health of one process. `liveness` is SERVING as long as it lives, `READY_NAMES` follow the readiness.
 
-    def __init__(self, readiness: Readiness) -> None:
-        self._readiness = readiness
+    `details` are further names with states of their own.
+    """
+
+    def __init__(self, readiness: Readiness, details: Mapping[str, Readiness] | None = None) -> None:
+        self._states = {READY_NAMES: readiness} | {(name,): state for name, state in (details or {}).items()}
         self._leaving = False
         self._servicer = aio.HealthServicer()
 
@@ -37,7 +40,9 @@ class Health:
         """Follow the readiness while the block runs."""
         await self._servicer.set(LIVENESS, _Status.SERVING)
         await self._publish()
-        async with background(self._follow()):
+        async with contextlib.AsyncExitStack() as stack:
+            for state in self._states.values():
+                await stack.enter_async_context(background(self._follow(state)))
             yield
 
     async def leave(self) -> None:
@@ -45,12 +50,13 @@ class Health:
         self._leaving = True
         await self._publish()
 
-    async def _follow(self) -> None:
+    async def _follow(self, state: Readiness) -> None:
         while True:
-            await self._readiness.change()
+            await state.change()
             await self._publish()
 
     async def _publish(self) -> None:
-        serving = self._readiness.ready and not self._leaving
-        for name in READY_NAMES:
-            await self._servicer.set(name, _Status.SERVING if serving else _Status.NOT_SERVING)
+        for names, state in self._states.items():
+            serving = state.ready and not self._leaving
+            for name in names:
+                await self._servicer.set(name, _Status.SERVING if serving else _Status.NOT_SERVING)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.extproc.decisions import Forward, Reject
 from services.extproc.events import Value
-from services.extproc.messages import Chunk, Continue, Message, Mode, Part, Side
+from services.extproc.messages import Chunk, Continue, Message, Mode, MoreTime, Part, Side
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class Result:
     ended: bool = False
     """The body's end went on: by end of stream, or by trailers."""
     head_sent: bool = False
+    more_time: float | None = None
+    """Seconds that the service asked for."""
     complete: bool = False
     """Everything that Envoy sent is answered and has gone on."""
 
@@ -49,6 +51,11 @@ class Leg:
     def unseen(self, body: bytes) -> None:
         """Note a body that Envoy does not show the service (mode NONE)."""
         self.result.body, self._end_sent, self.result.ended = body, True, True
+
+    def granted(self, more: MoreTime) -> None:
+        """Apply a request for more time: Envoy grants one for each message."""
+        assert self.result.more_time is None, "more time was asked for twice"
+        self.result.more_time = more.seconds
 
     def got(self, reply: Continue | Chunk) -> None:
         """Apply one reply."""

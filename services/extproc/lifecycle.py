@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -32,6 +33,15 @@ class App:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where a service's configuration comes from."""
+
+    path: Path
+    read: Callable[[], object]
+    """Read it again, with the command line's flags put in. Raises `ConfigError`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a process gives to its service while it is built."""
 
@@ -40,6 +50,10 @@ class Parts:
     readiness: Readiness = field(default_factory=Readiness)
     observers: Sequence[Observer] = ()
     """Hear about every stream, besides the stream metrics."""
+    source: Source | None = None
+    """For a service that follows its file; None when the configuration came from elsewhere."""
+    details: dict[str, Readiness] = field(default_factory=dict)
+    """Further states that gRPC health tells by name; whether requests can be taken does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ async def running(
             metrics = await enter(metrics_port(parts.registry, listen.host, metrics))
         app = await enter(build(parts))
         observer = Observers([StreamMetrics(app.service.name, parts.registry), *parts.observers])
-        health = Health(parts.readiness)
+        health = Health(parts.readiness, parts.details)
         await enter(health.following())
         probes = await enter(_health_port(health, listen, limits))
         budget = Budget(limits.held_bytes)

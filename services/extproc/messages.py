@@ -84,5 +84,12 @@ class Chunk:
     metadata: Metadata = field(default_factory=dict)
 
 
-Reply = Continue | Chunk | Reject
+@dataclass(frozen=True, slots=True)
+class MoreTime:
+    """Not the reply yet: Envoy's timer for it starts anew with `seconds` (`override_message_timeout`)."""
+
+    seconds: float
+
+
+Reply = Continue | Chunk | Reject | MoreTime
 """One reply to Envoy; a `Reject` is Envoy's ImmediateResponse."""

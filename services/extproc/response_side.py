@@ -134,6 +134,7 @@ class ResponseSide:
             self.status,
             message.headers,
             end=message.end,
+            body_seen=self._mode is not Mode.NONE,
             request_seen=self._request_seen,
             metadata=message.metadata,
             attributes=message.attributes,

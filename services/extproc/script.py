@@ -34,7 +34,7 @@ from services.extproc.errors import ProtocolError
 from services.extproc.events import Headers, Metadata, Value
 from services.extproc.exchange import Service
 from services.extproc.leg import Leg, Result
-from services.extproc.messages import Message, Mode, Modes, Part, Reply, Side
+from services.extproc.messages import Message, Mode, Modes, MoreTime, Part, Reply, Side
 from services.extproc.observe import StreamRecord
 
 HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -186,7 +186,8 @@ class Script:
 
     async def _received(self, message: Message) -> tuple[Reply, ...]:
         try:
-            return await self._conversation.receive(message)
+            replies = await self._conversation.receive(message)
+            return replies + (await self._conversation.resume() if self._conversation.waiting else ())
         except ProtocolError as error:
             self._conversation.broken(error)
             raise
@@ -194,6 +195,8 @@ class Script:
     def _apply(self, reply: Reply, leg: Leg) -> None:
         if isinstance(reply, Reject):
             leg.rejected(reply)
+        elif isinstance(reply, MoreTime):
+            leg.granted(reply)
         else:
             self._legs[reply.side].got(reply)
 

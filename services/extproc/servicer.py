@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+
 import grpc
 
 from services.extproc import wire
@@ -9,6 +12,7 @@ from services.extproc.budget import Budget
 from services.extproc.conversation import Conversation
 from services.extproc.errors import ProtocolError
 from services.extproc.exchange import Service
+from services.extproc.messages import Reply
 from services.extproc.observe import Observer
 
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -52,13 +56,38 @@ class Servicer:
 
     async def _serve(self, conversation: Conversation, context: Context) -> None:
         # Envoy half-closes when nothing more is expected; after our own answer there is nothing to wait for.
-        while not conversation.over:
-            data: object = await context.read()
-            if not isinstance(data, bytes):  # grpc.aio.EOF
+        data: object = await context.read()
+        while isinstance(data, bytes):  # else grpc.aio.EOF
+            await _send(context, await conversation.receive(wire.decode(data)))
+            if conversation.over:
                 return
-            for reply in await conversation.receive(wire.decode(data)):
-                for piece in wire.encode(reply):
-                    await context.write(piece)
+            data = await (_patiently(conversation, context) if conversation.waiting else context.read())
+
+
+async def _send(context: Context, replies: Iterable[Reply]) -> None:
+    for reply in replies:
+        for piece in wire.encode(reply):
+            await context.write(piece)
+
+
+async def _patiently(conversation: Conversation, context: Context) -> object:
+    """Wait for a decision that takes its time and send it; return what was read next.
+
+    Envoy half-closes at once when its client leaves, and resets the stream a second later: reading meanwhile tells.
+    """
+    # Two tasks that end in this block: a TaskGroup would wrap the ProtocolError that the caller waits for.
+    reading = asyncio.ensure_future(context.read())  # noqa: TID251 - see above
+    deciding = asyncio.ensure_future(conversation.resume())  # noqa: TID251 - see above
+    try:
+        await asyncio.wait((reading, deciding), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done() and not isinstance(reading.result(), bytes):
+            return None
+        await _send(context, await deciding)
+        return None if conversation.over else await reading
+    finally:
+        reading.cancel()
+        deciding.cancel()
+        await asyncio.wait((reading, deciding))
 
 
 def initial_metadata(context: Context) -> dict[str, str]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream
+from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream, Wait
 from services.extproc.errors import ProtocolError
 from services.extproc.events import Outcome, Request
-from services.extproc.messages import Message, Mode, Modes, Part, Side
+from services.extproc.messages import Message, Mode, Modes, MoreTime, Part, Side
 from services.extproc.request_side import RequestSide
 from services.extproc.response_side import ResponseSide
-from services.extproc.turns import NOTHING, Decision, Turn
+from services.extproc.turns import NOTHING, Decision, Turn, Waiting
 
 UNSUPPORTED = frozenset({Mode.BUFFERED_PARTIAL, Mode.GRPC})
 """The first lets the rest of a long body pass unseen; Envoy has not implemented the second."""
@@ -91,6 +91,8 @@ class Session:
         """Turn the decision on the open question into replies, and perhaps the next question."""
         if isinstance(decision, Reject):
             return self._told(self._reject(decision))
+        if isinstance(decision, Wait):
+            return self._told(self._wait(decision))
         if self._response is None:
             if self._request is None or not isinstance(decision, Forward):
                 raise ProtocolError(f"{type(decision).__name__} is no answer to a request")
@@ -150,6 +152,11 @@ class Session:
         if isinstance(decision, Emit):
             return side.emit(decision)
         return side.decide(decision)
+
+    def _wait(self, wait: Wait) -> Turn:
+        if self._request is None or self._request.decided or self._response is not None:
+            raise ProtocolError("Wait is an answer to a request")
+        return Turn((MoreTime(wait.seconds),), Waiting())
 
     def _reject(self, reject: Reject) -> Turn:
         if self._response is not None and not self._response.may_reject():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream
+from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream, Wait
 from services.extproc.errors import ExtProcError
 from services.extproc.events import Request, ResponseChunk, ResponseHead
 from services.extproc.messages import Reply
@@ -25,14 +25,19 @@ class Overflow:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The decision on the request takes its time: send the replies so far, then ask `Exchange.waited`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The session itself refuses the request: ask `Service.refuse` for the words."""
 
     error: ExtProcError
 
 
-Question = Request | ResponseHead | ResponseChunk | HeldBody | Overflow | Refusal
-Decision = Forward | Reject | Stream | Hold | Emit
+Question = Request | ResponseHead | ResponseChunk | HeldBody | Overflow | Refusal | Waiting
+Decision = Forward | Reject | Wait | Stream | Hold | Emit
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from google.protobuf.struct_pb2 import Value as PbValue
 from services.extproc.decisions import Forward, Reject
 from services.extproc.errors import ProtocolError
 from services.extproc.events import Headers, Metadata, Value
-from services.extproc.messages import Chunk, Continue, Message, Mode, Modes, Part, Reply, Side
+from services.extproc.messages import Chunk, Continue, Message, Mode, Modes, MoreTime, Part, Reply, Side
 from services.pb import extproc_pb2 as pb
 
 CHUNK_BYTES = 62_000
@@ -57,6 +57,8 @@ def encode(reply: Reply) -> Iterator[bytes]:
         yield constant or _serialized(_continue(reply))
     elif isinstance(reply, Chunk):
         yield from _chunks(reply)
+    elif isinstance(reply, MoreTime):
+        yield _serialized(_more_time(reply))
     else:
         yield _serialized(_immediate(reply))
 
@@ -203,6 +205,12 @@ def _immediate(reject: Reject) -> pb.ProcessingResponse:
     immediate.details = reject.details
     _mutate(immediate.headers, reject.headers)
     _add_metadata(response, reject.metadata)
+    return response
+
+
+def _more_time(reply: MoreTime) -> pb.ProcessingResponse:
+    response = pb.ProcessingResponse()
+    response.override_message_timeout.FromMilliseconds(round(reply.seconds * 1000))
     return response
 
 

@@ -28,6 +28,10 @@ FIRST_BLOCK = 64  # bytes; about 16 tokens, the block size of vLLM's prefix cach
 BLOCKS_PER_LEVEL = 64
 MAX_LEVELS = 20  # 64 x 64 B x (2^20 - 1): four gigabytes, past every body limit
 BYTES_PER_TOKEN = 4  # the usual estimate for English text; JSON punctuation included
+MEDIA = b";base64,"  # how a data URL begins, whatever it holds
+PROBE, PROBE_EVERY = 256, 4_096  # bytes: an image of 1,000 tokens' worth of bytes is always hit
+TOKENS_PER_MEDIA = 1_000
+"""An image, whatever its size in bytes: vision models turn one into 576 (LLaVA) to some 1,600 tokens (Llama 3.2)."""
 
 NAMESPACE = "gw.bbr"
 """The dynamic-metadata namespace that BBR writes and Envoy forwards."""
@@ -56,11 +60,19 @@ class Digest:
     """The answer's limit; 0 when the client set none."""
     blocks: tuple[int, ...] = ()
     """64-bit hashes of the complete blocks, first to last."""
+    tokens: int = 0
+    """The prompt's length in tokens where its bytes say nothing about it, because it holds images; else 0."""
 
     @property
     def prompt_tokens(self) -> int:
         """Estimate of the prompt's length in tokens."""
-        return -(-self.prompt_bytes // BYTES_PER_TOKEN)
+        return self.tokens or -(-self.prompt_bytes // BYTES_PER_TOKEN)
+
+    def prefix_tokens(self, blocks: int) -> int:
+        """Estimate how many tokens the first `blocks` blocks are; with images, by their share of the bytes."""
+        if not self.tokens:
+            return prefix_bytes(blocks) // BYTES_PER_TOKEN
+        return self.tokens * prefix_bytes(blocks) // max(1, self.prompt_bytes)
 
 
 def digest_of(peek: Peek, model: str) -> Digest:
@@ -71,7 +83,31 @@ def digest_of(peek: Peek, model: str) -> Digest:
         prompt_bytes=peek.prompt_bytes,
         max_tokens=peek.max_tokens,
         blocks=hash_prompt(peek.prompt, model=model, cache_salt=peek.cache_salt) if peek.prompt else (),
+        tokens=media_tokens(peek.prompt),
     )
+
+
+def media_tokens(parts: Sequence[bytes | memoryview]) -> int:
+    """Return the tokens of a prompt with large images or other files in data URLs; 0 for one without."""
+    media = size = 0
+    for text in [bytes(part) for part in parts if _solid(part)]:
+        at = text.find(MEDIA)
+        while at >= 0:
+            end = text.find(b'"', at)
+            end = len(text) if end < 0 else end
+            media, size = media + 1, size + end - at
+            at = text.find(MEDIA, end)
+    if not media:
+        return 0
+    return TOKENS_PER_MEDIA * media + (sum(map(len, parts)) - size) // BYTES_PER_TOKEN
+
+
+def _solid(part: bytes | memoryview) -> bool:
+    """Say whether a few probes find a stretch without a space, as media are; a search would cost more than the hashes.
+
+    What is too small to be hit counts about right by its bytes.
+    """
+    return any(b" " not in bytes(part[at : at + PROBE]) for at in range(0, len(part) - PROBE, PROBE_EVERY))
 
 
 def prefix_bytes(blocks: int) -> int:
@@ -99,12 +135,17 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     prompt_bytes: Annotated[int, msgspec.Meta(ge=0)]
     max_tokens: Annotated[int, msgspec.Meta(ge=0)]
     blocks: bytes
+    tokens: Annotated[int, msgspec.Meta(ge=0)] = (
+        0  # came later: an older reader ignores it, an older writer leaves it out
+    )
 
 
 def encode(digest: Digest) -> str:
     """Return `digest` as text for a metadata value: base64 of a msgpack array that begins with the scheme."""
     blocks = struct.pack(f"<{len(digest.blocks)}Q", *digest.blocks)
-    wire = _Wire(SCHEME, digest.model, digest.stream, digest.prompt_bytes, digest.max_tokens, blocks)
+    wire = _Wire(
+        SCHEME, digest.model, digest.stream, digest.prompt_bytes, digest.max_tokens, blocks, digest.tokens
+    )
     return base64.b64encode(msgspec.msgpack.encode(wire)).decode("ascii")
 
 
@@ -117,7 +158,7 @@ def decode(text: str) -> Digest:
         raise DigestError(f"not a digest: {error}") from error
     if wire.scheme != SCHEME:
         raise DigestError(f"digest scheme {wire.scheme}, expected {SCHEME}")
-    return Digest(wire.model, wire.stream, wire.prompt_bytes, wire.max_tokens, blocks)
+    return Digest(wire.model, wire.stream, wire.prompt_bytes, wire.max_tokens, blocks, wire.tokens)
 
 
 _DECODER = msgspec.msgpack.Decoder(_Wire)

@@ -8,7 +8,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class FakeServer:
 
 
 @contextlib.asynccontextmanager
-async def fake_server() -> AsyncIterator[FakeServer]:
-    """Run a server on a free port."""
+async def fake_server(host: str = LOOPBACK, port: int = 0) -> AsyncIterator[FakeServer]:
+    """Run a server, on a free port unless told which."""
     fake = FakeServer()
 
     async def metrics(_: web.Request) -> web.Response:
@@ -52,13 +52,16 @@ async def fake_server() -> AsyncIterator[FakeServer]:
     async def chat(request: web.Request) -> web.Response:
         fake.seen["chat"] += 1
         await request.read()
-        return web.json_response({"served": fake.address})
+        version, pool = request.version, request.headers.get("x-pool", "")
+        return web.json_response(
+            {"served": fake.address, "http": f"{version.major}.{version.minor}", "pool": pool}
+        )
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.post("/v1/chat/completions", chat)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, LOOPBACK, 0)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     fake.address = "{}:{}".format(*runner.addresses[0][:2])
     try:
@@ -109,12 +112,14 @@ async def envoy(config: dict[str, Any], folder: Path) -> AsyncIterator[None]:
         log.close()
 
 
-async def chat(session: aiohttp.ClientSession, url: str, prompt: str) -> tuple[int, dict[str, Any]]:
+async def chat(
+    session: aiohttp.ClientSession, url: str, prompt: str, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
     """Send one chat through the gateway; retries while Envoy is still starting."""
     body = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
     while True:
         with contextlib.suppress(aiohttp.ClientConnectionError):
-            async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+            async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None)
         await asyncio.sleep(0.05)
 
@@ -124,13 +129,16 @@ def any_port(seed: int) -> int:
     return random.Random(seed).randint(21300, 21399)
 
 
-def envoy_config(*, epp: int, port: int, digest: str = "") -> dict[str, Any]:
+def envoy_config(
+    *, epp: int, port: int, digest: str = "", pools: Sequence[str] = ("llama",), fail_open: bool = False
+) -> dict[str, Any]:
     """Return the smallest gateway: the pick, membership by EDS, ends by the access log.
 
     With `digest` the picker gets headers only and that digest as metadata, as from a router in front of it; without,
-    it gets the body.
+    it gets the body. Every route leads to the first of `pools`.
     """
-    filters = [*([_attach(digest)] if digest else []), _ext_proc("NONE" if digest else "BUFFERED"), _router()]
+    pick = _ext_proc("NONE" if digest else "BUFFERED", fail_open=fail_open)
+    filters = [*([_attach(digest)] if digest else []), pick, _router()]
     http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     return {
         "node": {"id": "test", "cluster": "test"},
@@ -149,7 +157,7 @@ def envoy_config(*, epp: int, port: int, digest: str = "") -> dict[str, Any]:
                                         "stat_prefix": "edge",
                                         "access_log": [_access_log()],
                                         "http_filters": filters,
-                                        "route_config": {"virtual_hosts": [_routes()]},
+                                        "route_config": {"virtual_hosts": [_routes(pools[0])]},
                                     },
                                 }
                             ]
@@ -157,7 +165,7 @@ def envoy_config(*, epp: int, port: int, digest: str = "") -> dict[str, Any]:
                     ],
                 }
             ],
-            "clusters": [_service(epp), _pool()],
+            "clusters": [_service(epp), *(_pool(name, fail_open=fail_open) for name in pools)],
         },
     }
 
@@ -193,7 +201,7 @@ def _attach(digest: str) -> dict[str, Any]:
     }
 
 
-def _ext_proc(body: str) -> dict[str, Any]:
+def _ext_proc(body: str, *, fail_open: bool) -> dict[str, Any]:
     kind = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor"
     modes = {"request_header_mode": "SEND", "request_body_mode": body, "response_header_mode": "SKIP"}
     return {
@@ -203,6 +211,7 @@ def _ext_proc(body: str) -> dict[str, Any]:
             "grpc_service": _grpc(),
             "processing_mode": modes,
             "message_timeout": "5s",
+            "failure_mode_allow": fail_open,
             "request_attributes": ["xds.cluster_name"],
             "metadata_options": {
                 "forwarding_namespaces": {"untyped": ["gw.bbr"]},
@@ -217,9 +226,9 @@ def _router() -> dict[str, Any]:
     return {"name": "envoy.filters.http.router", "typed_config": {"@type": kind}}
 
 
-def _routes() -> dict[str, Any]:
+def _routes(pool: str) -> dict[str, Any]:
     retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
-    route = {"match": {"prefix": "/"}, "route": {"cluster": "pool-llama", "retry_policy": retry}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": f"pool-{pool}", "retry_policy": retry}}
     return {"name": "all", "domains": ["*"], "routes": [route]}
 
 
@@ -236,18 +245,20 @@ def _service(port: int) -> dict[str, Any]:
     }
 
 
-def _pool() -> dict[str, Any]:
+def _pool(name: str, *, fail_open: bool) -> dict[str, Any]:
     api = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [_grpc()]}
     return {
-        "name": "pool-llama",
+        "name": f"pool-{name}",
         "type": "EDS",
         "connect_timeout": "1s",
         "eds_cluster_config": {"eds_config": {"resource_api_version": "V3", "api_config_source": api}},
-        "load_balancing_policy": {"policies": [_policy("override_host", "OverrideHost", **_override())]},
+        "load_balancing_policy": {
+            "policies": [_policy("override_host", "OverrideHost", **_override(fail_open=fail_open))]
+        },
     }
 
 
-def _override() -> dict[str, Any]:
+def _override(*, fail_open: bool) -> dict[str, Any]:
     def key(name: str) -> dict[str, Any]:
         return {"key": "envoy.lb", "path": [{"key": name}]}
 
@@ -261,7 +272,7 @@ def _override() -> dict[str, Any]:
     return {
         "override_host_sources": [{"metadata": key("x-gateway-destination-endpoint")}],
         "selected_host_key": key("x-gateway-destination-endpoint-served"),
-        "fallback_policy": {"policies": [nobody]},
+        "fallback_policy": {"policies": [_policy("round_robin", "RoundRobin") if fail_open else nobody]},
     }
 
 

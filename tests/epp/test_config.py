@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 
 from services.epp.app import override
-from services.epp.assemble import make_detector, make_objectives, make_pools, make_profile, override_endpoints
+from services.epp.assemble import (
+    make_detector,
+    make_objectives,
+    make_pools,
+    make_scheduler,
+    override_endpoints,
+)
 from services.epp.config import EndpointPickerConfig, PoolSpec, target
+from services.epp.profiles import default_profile
+from services.epp.scheduling.filters.role import DecodeRole
 from services.epp.scheduling.pickers.max_score import MaxScore
+from services.epp.scheduling.pickers.random_order import Random
+from services.epp.scheduling.profile import Profile
+from services.epp.scheduling.scorers.queue import Queue
+from services.epp.scheduling.scorers.request_load import RequestLoad
 from services.extproc.config import ConfigError, load, parse
 
 HEAD = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
@@ -20,15 +32,22 @@ def read(text: str) -> EndpointPickerConfig:
     return parse(HEAD + text, EndpointPickerConfig)
 
 
+def profile(config: EndpointPickerConfig) -> Profile:
+    """Make the only profile there is."""
+    scheduler = make_scheduler(config)
+    assert isinstance(scheduler, Profile)
+    return scheduler
+
+
 def names(config: EndpointPickerConfig) -> list[tuple[str, float]]:
-    return [(scorer.name, scorer.weight) for scorer in make_profile(config).scorers]
+    return [(scorer.name, scorer.weight) for scorer in profile(config).scorers]
 
 
 def test_the_demo_file_says_what_is_the_default_anyway():
     """So that reading it teaches the truth."""
     config = load(DEMO, EndpointPickerConfig)
 
-    assert make_profile(config) == make_profile(read(""))
+    assert profile(config) == profile(read(""))
     assert make_detector(config) == make_detector(read(""))
     assert list(make_pools(config, lambda: 0.0)) == ["llama", "gemma", "gemma-new", "deepseek"]
     assert make_objectives(config)["batch"] == -1
@@ -57,20 +76,35 @@ schedulingProfiles:
     config = parse(text, EndpointPickerConfig)
 
     assert names(config) == [("queue-scorer", 1.0), ("prefix", 3.0)]
-    assert make_profile(config).picker == MaxScore(1)
+    assert profile(config).picker == MaxScore(1)
 
 
-def test_parameters_of_a_default_plugin_can_be_set_without_a_profile():
-    """Declared under its own name it replaces the default one."""
-    text = "plugins: [{type: request-load-scorer, parameters: {slack: 7}}]"
+def test_plugins_without_a_profile_make_one():
+    """As in the reference: all of them, in the order of the file, scorers with weight 1."""
+    text = """
+plugins:
+- {type: request-load-scorer, parameters: {slack: 7}}
+- type: queue-scorer
+- type: decode-filter
+- type: random-picker
+- type: utilization-detector
+"""
+    made = profile(read(text))
 
-    assert getattr(make_profile(read(text)).scorers[0].plugin, "slack", None) == 7
+    assert [(s.plugin, s.weight) for s in made.scorers] == [(RequestLoad(7), 1.0), (Queue(), 1.0)]
+    assert [step.plugin for step in made.filters] == [DecodeRole()]
+    assert made.picker == Random()
+
+
+def test_a_file_that_declares_no_scheduling_has_the_default_profile():
+    """A detector is none."""
+    assert profile(read("plugins: [{type: utilization-detector}]")) == default_profile()
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("flowControl: {}", "unknown field `flowControl`"),
+        ("flowcontrol: {}", "unknown field `flowcontrol`"),
         (
             "plugins: [{type: queue-scorer, parameter: {}}]",
             r"unknown field `parameter` - at `\$.plugins\[0\]`",
@@ -130,20 +164,19 @@ PROFILE = "schedulingProfiles: [{name: a, plugins: [%s]}]"
         ),
         (
             "plugins: [{type: utilization-detector}]\n" + PROFILE % "{pluginRef: utilization-detector}",
-            r"'utilization-detector' is no filter, scorer or picker",
+            r"'utilization-detector' \(utilization-detector\) is no filter, scorer or picker",
         ),
         (
             "plugins: [{type: max-score-picker}, {type: max-score-picker, name: b}]\n"
             + PROFILE % "{pluginRef: max-score-picker}, {pluginRef: b}",
             "more than one picker",
         ),
-        ("schedulingProfiles: [{name: a, plugins: []}, {name: b, plugins: []}]", "one profile is supported"),
     ],
 )
 def test_a_profile_that_cannot_be_built_is_refused_with_the_place(text, message):
     """Well-formed, but what it asks for cannot be had."""
     with pytest.raises(ConfigError, match=message):
-        make_profile(read(text))
+        make_scheduler(read(text))
 
 
 @pytest.mark.parametrize(

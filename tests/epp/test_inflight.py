@@ -136,3 +136,46 @@ def test_totals_are_the_sum_of_what_is_in_flight_and_never_negative(seed):
             assert load.output_tokens == sum(one.output_tokens for one in here)
             assert 0 <= load.unseen <= load.requests
             assert load.finished >= 0
+
+
+def turn(name: str, blocks: tuple[int, ...], tokens: int) -> Entry:
+    return Entry(name, 0, 0.0, tokens, 10, blocks=blocks, context_tokens=tokens)
+
+
+def test_the_turn_before_counts_no_more_when_its_conversation_goes_on():
+    """Its end, when it is reported, changes nothing any more."""
+    inflight = InFlight(clock=lambda: 0.0, lease=10)
+    inflight.admit(0)
+    inflight.add(turn("first", (1, 2), 100))
+
+    assert [entry.id for entry in inflight.continued((1, 2, 3), 150)] == ["first"]
+    assert inflight.loads[0].requests == 0
+    assert inflight.continued((1, 2, 3), 150) == [], "once"
+    assert inflight.release("first") is not None
+    assert inflight.loads[0] == Load()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "tokens"),
+    [((1, 2), 150), ((1, 3, 4), 150), ((1, 2, 3), 100), ((), 0)],
+)
+def test_what_does_not_go_on_is_another_request(blocks, tokens):
+    """The same prompt again, another one with the same beginning, one that is no longer, and one without blocks."""
+    inflight = InFlight(clock=lambda: 0.0, lease=10)
+    inflight.admit(0)
+    inflight.add(turn("first", (1, 2), 100))
+
+    assert inflight.continued(blocks, tokens) == []
+    assert inflight.loads[0].requests == 1
+
+
+def test_siblings_are_not_turns():
+    """Several that end in the same block wait for nobody."""
+    inflight = InFlight(clock=lambda: 0.0, lease=10)
+    inflight.admit(0)
+    for name in ("a", "b"):
+        inflight.add(turn(name, (1, 2), 100))
+
+    assert inflight.continued((1, 2, 3), 150) == []
+    inflight.forget(0)
+    assert inflight._tails == {}

@@ -8,8 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.epp.endpoints import Metrics
+from services.epp.gauges import PoolCollector
 from services.epp.inflight import Entry
-from services.epp.metrics import MAX_MODELS, PoolCollector, PrometheusObserver
+from services.epp.labels import MOST, Labels
+from services.epp.metrics import PrometheusObserver
 from services.epp.pool import Pool
 from services.epp.records import Ended, EndOutcome, Observer, Pick, PickOutcome, Release, ScrapeError, Silent
 from tests.epp.world import Clock, address, pool_of
@@ -22,7 +24,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def observer(registry: CollectorRegistry) -> PrometheusObserver:
-    return PrometheusObserver(registry)
+    return PrometheusObserver(registry, Labels())
 
 
 def pick(**more: Any) -> Pick:
@@ -65,7 +67,7 @@ def test_a_refusal_has_no_server_and_no_hit_ratio(registry, observer):
 
 def test_model_names_of_clients_cannot_fill_the_memory(registry, observer):
     """From the thousand-and-first on they are one."""
-    for number in range(MAX_MODELS + 5):
+    for number in range(MOST + 5):
         observer.picked(pick(model=f"m{number}"))
     observer.picked(pick(model="m0"))
 
@@ -73,7 +75,7 @@ def test_model_names_of_clients_cannot_fill_the_memory(registry, observer):
         labels = {"model_name": model, "target_model_name": model, "priority": "0"}
         return registry.get_sample_value("inference_objective_request_total", labels)
 
-    assert (count("m0"), count("other"), count(f"m{MAX_MODELS}")) == (2, 5, None)
+    assert (count("m0"), count("other"), count(f"m{MOST}")) == (2, 5, None)
 
 
 def test_everything_else_that_is_reported_is_counted(registry, observer):
@@ -107,7 +109,7 @@ def test_pools_are_read_when_the_page_is_read(registry):
     pool.observe(address(0), Metrics(waiting=4, running=2, kv_usage=0.5))
     for _ in range(9):
         pool.miss(address(2))
-    registry.register(PoolCollector({"llama": pool}, lambda _: 0.7))
+    registry.register(PoolCollector({"llama": pool}, lambda _: 0.7, Labels()))
     pool.reserve(Entry("d", 0, clock(), prompt_tokens=10, output_tokens=1))
 
     def value(metric: str, **labels: str) -> Any:
@@ -124,12 +126,12 @@ def test_pools_are_read_when_the_page_is_read(registry):
 
 def test_an_empty_pool_has_figures_too(registry):
     """No division by zero."""
-    registry.register(PoolCollector({"p": Pool("p", clock=Clock())}, lambda _: 1.0))
+    registry.register(PoolCollector({"p": Pool("p", clock=Clock())}, lambda _: 1.0, Labels()))
 
     assert registry.get_sample_value("inference_pool_average_queue_size", {"name": "p"}) == 0
 
 
-@pytest.mark.parametrize("kind", [Silent, lambda: PrometheusObserver(CollectorRegistry())])
+@pytest.mark.parametrize("kind", [Silent, lambda: PrometheusObserver(CollectorRegistry(), Labels())])
 def test_every_observer_hears_everything(kind):
     """The interface is complete in both."""
     names = [name for name in vars(Observer) if not name.startswith("_")]

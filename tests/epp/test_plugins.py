@@ -7,8 +7,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from services.epp.plugins import BUILTIN, ENTRY_POINTS, PluginError, SingleProfileHandler, build
-from services.epp.scheduling.interfaces import Detector, Filter, Picker, Scorer
+from services.epp.flow.policies import Fairness, Ordering
+from services.epp.plugins import BUILTIN, ENTRY_POINTS, AlwaysOn, PluginError, build
+from services.epp.scheduling.interfaces import Decider, Detector, Filter, Picker, ProfileHandler, Scorer
+from services.epp.unsupported import PLUGINS as UNSUPPORTED
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,64 @@ def outside(name: str, value: str = f"{__name__}:Zone") -> EntryPoint:
     return EntryPoint(name, value, ENTRY_POINTS)
 
 
-@pytest.mark.parametrize("kind", BUILTIN)
-def test_every_built_in_plugin_can_be_made_without_parameters_and_has_one_role(kind):
-    """All parameters have defaults."""
-    plugin = build(kind, {})
+NEEDED: dict[str, dict[str, object]] = {
+    "by-label": {"label": "tier"},
+    "utilization-filter": {"conditions": [{"metric": "waiting-queue", "maxValue": 5}]},
+}
+"""The few parameters without a default."""
 
-    roles = [
-        role for role in (Filter, Scorer, Picker, Detector, SingleProfileHandler) if isinstance(plugin, role)
-    ]
-    assert len(roles) == 1
+ROLES = (Filter, Scorer, Picker, Detector, ProfileHandler, Decider, AlwaysOn, Fairness, Ordering)
+
+
+@pytest.mark.parametrize("kind", BUILTIN)
+def test_every_built_in_plugin_has_one_role(kind):
+    """All but a few parameters have defaults. One plugin scores and, when told so, filters, as in the reference."""
+    plugin = build(kind, NEEDED.get(kind, {}))
+
+    roles = [role for role in ROLES if isinstance(plugin, role)]
+    assert len(roles) == (2 if kind == "context-length-aware" else 1)
+
+
+def test_a_parameter_without_a_default_is_asked_for():
+    """With its name."""
+    with pytest.raises(PluginError, match=r"^parameters\.label: is needed$"):
+        build("by-label", {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter"),
+    [
+        ("prefix-cache-affinity-filter", "maxTTFTPenaltyMs"),
+        ("prefix-cache-affinity-filter", "peakPrefillThroughput"),
+        ("token-load-scorer", "queueThresholdTokens"),
+        ("no-hit-lru-scorer", "lruSize"),
+        ("utilization-detector", "kvCacheUtilThreshold"),
+    ],
+)
+def test_parameters_are_spelled_as_in_the_reference(kind, parameter):
+    """Abbreviations in capitals inside a name, in small letters at its beginning."""
+    assert build(kind, {parameter: 1}) != build(kind, {})
+
+
+def test_old_names_mean_the_same():
+    """`by-label-selector` became `label-selector-filter`."""
+    parameters = {"matchLabels": {"tier": "fast"}}
+
+    assert build("by-label-selector", parameters) == build("label-selector-filter", parameters)
+
+
+@pytest.mark.parametrize("kind", UNSUPPORTED)
+def test_what_only_the_reference_has_is_refused_with_a_reason(kind):
+    """The sentence says what to do instead."""
+    assert kind not in BUILTIN
+    with pytest.raises(PluginError, match=f"^type: '{kind}' is not supported: ."):
+        build(kind, {})
+
+
+def test_a_typing_error_gets_a_suggestion():
+    """The nearest name."""
+    with pytest.raises(PluginError, match="no plugin 'queue-scorrer'; did you mean 'queue-scorer'\\?"):
+        build("queue-scorrer", {})
 
 
 def test_a_plugin_of_another_package_is_found_by_its_entry_point(monkeypatch):
@@ -65,7 +116,5 @@ def test_an_entry_point_that_makes_nothing_is_refused(monkeypatch):
 
 def test_without_any_installed_package_unknown_types_are_refused():
     """The message lists what there is."""
-    with pytest.raises(
-        PluginError, match="no plugin 'zone-scorer'; built in are kv-cache-utilization-scorer"
-    ):
-        build("zone-scorer", {})
+    with pytest.raises(PluginError, match=r"no plugin 'shoe-sizer'; built in are active-request-scorer, "):
+        build("shoe-sizer", {})

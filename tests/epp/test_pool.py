@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.epp.endpoints import Endpoint, Metrics
@@ -22,7 +24,9 @@ def ready(pool: Pool) -> bool:
 def reserve(pool: Pool, clock: Clock, number: int, blocks: tuple[int, ...] = (), name: str = "d") -> None:
     server = pool.get(address(number))
     assert server is not None
-    pool.reserve(Entry(name, server.slot, clock(), prompt_tokens=1000, output_tokens=1, blocks=blocks))
+    pool.reserve(
+        Entry(name, server.slot, clock(), prompt_tokens=1000, output_tokens=1, blocks=blocks, context_tokens=1000)
+    )
 
 
 def test_a_snapshot_does_not_change(clock):
@@ -135,7 +139,9 @@ def test_what_the_first_choice_held_before_it_keeps(clock):
     whole = digest(prompt).blocks
     reserve(pool, clock, 0, whole[:16], name="earlier")
     pool.release("earlier")
-    pool.reserve(Entry("d", 0, clock(), prompt_tokens=256, output_tokens=1, blocks=whole, matched=16))
+    pool.reserve(
+        Entry("d", 0, clock(), prompt_tokens=256, output_tokens=1, blocks=whole, matched=16, context_tokens=512)
+    )
     pool.served("d", address(1))
 
     assert pool.prefixes.match(whole) == {0: 16, 1: 32}
@@ -154,3 +160,32 @@ def test_feedback_about_strangers_changes_nothing(clock):
     assert pool.inflight.loads[0].requests == 1
     assert pool.release("d", "10.9.9.9:1")
     assert not pool.release("d")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Metrics(started_at=10.0), Metrics(started_at=20.0)),
+        (Metrics(prompt_tokens_total=500), Metrics(prompt_tokens_total=3)),
+        (Metrics(num_blocks=100, block_size=16), Metrics(num_blocks=90, block_size=16)),
+    ],
+)
+def test_a_restarted_server_holds_nothing(clock, before, after):
+    """However it shows: its process is younger, its counter went back, or its cache has another size."""
+    pool, prompt = pool_of(2, clock), digest(text(640, 1)).blocks
+    for number in range(2):
+        pool.observe(address(number), replace(before, scraped_at=clock()))
+        reserve(pool, clock, number, prompt, name=f"d{number}")
+    pool.observe(address(0), replace(after, scraped_at=clock()))
+
+    assert pool.prefixes.match(prompt) == {1: 10}
+
+
+def test_a_server_that_goes_on_keeps_what_it_holds(clock):
+    """Neither more tokens nor a server that says nothing of itself is a restart."""
+    pool, prompt = pool_of(1, clock), digest(text(640, 1)).blocks
+    reserve(pool, clock, 0, prompt)
+    for tokens in (0, 5, 9):
+        pool.observe(address(0), Metrics(started_at=7.0, prompt_tokens_total=tokens, scraped_at=clock()))
+
+    assert pool.prefixes.match(prompt) == {0: 10}

@@ -160,3 +160,46 @@ def contiguous(prompt: tuple[int, ...], held: set[int]) -> int:
     while count < len(prompt) and prompt[count] in held:
         count += 1
     return count
+
+
+def test_the_whole_is_bounded_and_the_largest_holder_pays():
+    """A server with a huge cache does not take the memory of the others."""
+    index = PrefixIndex(pairs=500)
+    index.record(1, chain(40, seed=77))
+    for seed in range(1, 60):
+        index.record(0, chain(40, seed=seed))
+
+    assert len(index) <= 500
+    assert index.match(chain(40, seed=77)) == {1: 40}
+    assert index.match(chain(40, seed=59)) == {0: 40}, "the newest stay"
+    assert index.match(chain(40, seed=1)) == {}
+
+
+def test_a_server_that_lost_its_cache_is_cleared_and_keeps_its_bound():
+    """What it is sent afterwards is remembered again, within the same capacity."""
+    index = PrefixIndex()
+    index.resize(0, 64 * 3)
+    index.record(0, chain(3))
+    index.record(1, chain(3))
+    index.clear(0)
+    index.clear(9)
+    assert index.match(chain(3)) == {1: 3}
+    assert index.size(0) == 0
+
+    index.record(0, chain(5, seed=2))
+    assert index.match(chain(5, seed=2)) == {0: 3}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bound_counts_right_whatever_happens(seed):
+    """Random records, drops, clears and departures: the count of the whole is what is there."""
+    rng, index = random.Random(seed), PrefixIndex(pairs=300)
+    for _ in range(2000):
+        slot, prompt = rng.randrange(6), chain(rng.randrange(40), rng.randrange(12))
+        if rng.random() < 0.8:
+            index.record(slot, prompt)
+        else:
+            rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p)))(slot)
+        held = sum(len(one.blocks) for one in index._held.values())
+        assert held == index._pairs <= 300
+        assert held == sum(mask.bit_count() for mask in index._holders.values())

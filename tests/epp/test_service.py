@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
+from services.epp.assemble import make_scheduler
+from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
+from services.epp.endpoints import Endpoint
 from services.epp.pool import Pool
+from services.epp.records import Release
 from services.epp.service import EndpointPicker, PickExchange
-from services.extproc.decisions import Forward
+from services.extproc.config import parse
+from services.extproc.decisions import Forward, Stream
 from services.extproc.errors import BadRequest, Overloaded, Unavailable
-from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseHead
+from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseChunk, ResponseHead
 from services.extproc.messages import Message, Mode, Modes, Part, Side
 from services.extproc.session import Session
 from services.openai.digest import encode
@@ -90,9 +95,11 @@ def test_the_body_is_waited_for_only_without_a_digest(director, asked, expected)
 async def test_the_same_prompt_finds_its_server_again(director, first):
     """However the digest comes."""
     asked = request(**first)
-    one, two = [(await picked(director, asked)).set_headers[0][1].split(",")[0] for _ in range(2)]
+    one = await picked(director, asked)
+    director.release("llama", str(one.metadata["gw.epp"]["decision"]), Release.ACCESS_LOG)
+    two = await picked(director, asked)
 
-    assert one == two
+    assert one.set_headers[0][1].split(",")[0] == two.set_headers[0][1].split(",")[0]
 
 
 async def test_a_body_that_is_no_request_is_400_in_the_clients_dialect(director):
@@ -217,7 +224,8 @@ async def test_a_stream_that_followed_the_answer_releases_where_it_was_served(di
     assert isinstance(forward, Forward)
     second = str(forward.metadata["envoy.lb"]["x-gateway-destination-endpoint"]).split(",")[1]
     feedback = {"envoy.lb": {"x-gateway-destination-endpoint-served": second}}
-    assert await exchange.response_head(ResponseHead(200, Headers(), metadata=feedback)) == Forward()
+    head = ResponseHead(200, Headers(), metadata=feedback, body_seen=True)
+    assert await exchange.response_head(head) == Stream()
     server = pool.get(second)
     assert server is not None
     assert pool.inflight.loads[server.slot].requests == 1
@@ -238,11 +246,17 @@ async def test_the_load_counts_until_the_last_byte_in_every_response_mode(direct
     question = session.receive(Message(Side.RESPONSE, headers=Headers([(":status", "200")]))).ask
     assert isinstance(question, ResponseHead)
     session.answer(await exchange.response_head(question))
+
+    async def chunk(data: bytes, *, end: bool = False) -> None:
+        asked = session.receive(Message(Side.RESPONSE, Part.BODY, data=data, end=end)).ask
+        assert isinstance(asked, ResponseChunk)
+        session.answer(await exchange.response_chunk(asked))
+
     if mode is not Mode.BUFFERED:
-        session.receive(Message(Side.RESPONSE, Part.BODY, data=b"a"))
+        await chunk(b"a")
     assert in_flight(pool) == 1
     if whole:
-        session.receive(Message(Side.RESPONSE, Part.BODY, data=b"b", end=True))
+        await chunk(b"b", end=True)
     exchange.end(End(session.outcome()))
 
     assert session.outcome() is (Outcome.FORWARDED if whole else Outcome.ABANDONED)
@@ -255,3 +269,80 @@ async def test_an_answer_to_a_request_that_was_never_seen_passes(director):
 
     assert await exchange.response_head(ResponseHead(413, Headers(), request_seen=False)) == Forward()
     exchange.end(End(Outcome.FORWARDED))
+
+
+def scheduled(pool: Pool, text: str) -> Director:
+    """Decide by a configuration's plugins and profiles."""
+    head = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n"
+    return director_of(
+        pool, clock=Clock(), scheduler=make_scheduler(parse(head + text, EndpointPickerConfig))
+    )
+
+
+DISAGGREGATED = """
+plugins:
+- type: always-disagg-pd-decider
+- {type: disagg-profile-handler, parameters: {deciders: {prefill: always-disagg-pd-decider}}}
+- type: decode-filter
+- type: prefill-filter
+schedulingProfiles:
+- {name: decode, plugins: [{pluginRef: decode-filter}]}
+- {name: prefill, plugins: [{pluginRef: prefill-filter}]}
+"""
+
+
+async def test_prefill_and_decode_go_to_servers_of_their_own():
+    """The header names the prefilling server; the prompt is its load, the answer the other one's, until the end."""
+    pool = pool_of(2, Clock())
+    roles = ("decode", "prefill")
+    pool.set_members(Endpoint(address(slot), {"llm-d.ai/role": role}) for slot, role in enumerate(roles))
+    director = scheduled(pool, DISAGGREGATED)
+    forward = await picked(director, request(metadata=ATTACHED))
+
+    assert forward.set_headers == (
+        ("x-gateway-destination-endpoint", address(0)),
+        ("x-prefiller-host-port", address(1)),
+    )
+    decode, prefill = pool.inflight.loads
+    assert (decode.requests, decode.prompt_tokens, prefill.requests, prefill.output_tokens) == (1, 0, 1, 0)
+    assert prefill.prompt_tokens == 500
+    assert decode.output_tokens > 0
+
+    assert director.release("llama", str(forward.metadata["gw.epp"]["decision"]), Release.ACCESS_LOG)
+    assert in_flight(pool) == 0
+
+
+async def test_a_session_token_goes_out_with_the_answer_and_brings_the_next_request_back(pool):
+    """Where the answer's head passes here."""
+    director = scheduled(pool, "plugins: [{type: session-affinity-scorer}]")
+    exchange = open_(director)
+    first = await exchange.request(request(metadata=ATTACHED))
+    answer = await exchange.response_head(ResponseHead(200, Headers()))
+
+    assert isinstance(first, Forward)
+    assert isinstance(answer, Forward)
+    ((name, token),) = answer.set_headers
+    assert name == "x-session-token"
+    second = await picked(director, request((name, token), metadata=ATTACHED))
+    assert second.set_headers[0][1].split(",")[0] == first.set_headers[0][1].split(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("context", "metadata", "cluster", "expected"),
+    [
+        ({"x_gateway_pool": "a"}, "b", "pool-b", "a"),
+        ({}, "a", "pool-b", "a"),
+        ({}, "", "pool-a", "a"),
+        ({}, "", "", "b"),
+    ],
+)
+async def test_the_pool_is_told_in_several_ways(context, metadata, cluster, expected):
+    """The stream's own metadata, the request's, the route's cluster, and at last the default pool."""
+    clock = Clock()
+    director = director_of(*(pool_of(1, clock, name=name) for name in "ab"), clock=clock, default_pool="b")
+    asked = request(
+        metadata=ATTACHED | ({"gw.epp": {"pool": metadata}} if metadata else {}),
+        attributes={"xds.cluster_name": cluster} if cluster else {},
+    )
+
+    assert (await picked(director, asked, **context)).metadata["gw.epp"]["pool"] == expected

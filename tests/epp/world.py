@@ -7,13 +7,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from services.epp.assemble import make_profile
-from services.epp.config import EndpointPickerConfig
 from services.epp.director import Ask, Director, Reservation
 from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool, PoolLimits
+from services.epp.profiles import default_profile
 from services.epp.records import Observer, Release, Silent
-from services.epp.scheduling.profile import Profile
+from services.epp.scheduling.interfaces import Detector, Scheduler
 from services.epp.scheduling.saturation import Utilization
 from services.epp.state import Alone
 from services.openai.digest import Digest, hash_prompt
@@ -59,24 +58,25 @@ def director_of(
     *pools: Pool,
     clock: Clock,
     seed: int = 1,
-    profile: Profile | None = None,
+    scheduler: Scheduler | None = None,
+    default_pool: str = "",
     objectives: dict[str, int] | None = None,
     observer: Observer | None = None,
+    detector: Detector | None = None,
+    sheds: bool = True,
 ) -> Director:
     return Director(
         {pool.name: pool for pool in pools},
-        profile or default_profile(),
-        detector=Utilization(),
+        scheduler or default_profile(),
+        detector=detector or Utilization(),
         objectives=objectives or {},
         clock=clock,
         rng=random.Random(seed),
         observer=observer or Silent(),
         state=Alone(),
+        default_pool=default_pool,
+        sheds=sheds,
     )
-
-
-def default_profile() -> Profile:
-    return make_profile(EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig"))
 
 
 def closed_loop(

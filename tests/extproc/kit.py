@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from services.extproc.decisions import (
     HeadDecision,
     Reject,
     RequestDecision,
+    Wait,
 )
 from services.extproc.errors import ExtProcError
 from services.extproc.events import End, Headers, Request, ResponseChunk, ResponseHead
@@ -109,3 +111,39 @@ def _given(answer, *arguments):
     if isinstance(answer, Exception):
         raise answer
     return answer(*arguments) if callable(answer) else answer
+
+
+class Patient(Fake):
+    """Asks for `seconds` and decides once `go` is set: `answer`, or a refusal."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.go, self.ended = asyncio.Event(), asyncio.Event()
+        self.left = False
+        self.answer: Forward | ExtProcError = Forward(set_headers=(("x-a", "b"),))
+
+    def open(self, context: Mapping[str, str]) -> Exchange:
+        return PatientExchange(self)
+
+
+class PatientExchange(Exchange):
+    def __init__(self, patient: Patient) -> None:
+        self._patient = patient
+
+    async def request(self, request: Request) -> Wait:
+        return Wait(self._patient.seconds)
+
+    async def waited(self) -> Forward:
+        try:
+            await self._patient.go.wait()
+        except asyncio.CancelledError:
+            self._patient.left = True
+            raise
+        if isinstance(self._patient.answer, ExtProcError):
+            raise self._patient.answer
+        return self._patient.answer
+
+    def end(self, end: End) -> None:
+        self._patient.ends.append(end)
+        self._patient.ended.set()

@@ -9,13 +9,13 @@ import pytest
 
 from services.extproc.budget import Budget
 from services.extproc.conversation import Conversation
-from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream
+from services.extproc.decisions import Emit, Forward, Hold, Reject, Stream, Wait
 from services.extproc.errors import NotFound, Overloaded, ProtocolError
 from services.extproc.events import End, Outcome
 from services.extproc.exchange import Exchange, FailMode
-from services.extproc.messages import Mode, Modes
+from services.extproc.messages import Continue, Mode, Modes, MoreTime
 from services.extproc.script import Recorder, Script
-from tests.extproc.kit import Fake, request_body, request_headers, response_body, response_headers
+from tests.extproc.kit import Fake, Patient, request_body, request_headers, response_body, response_headers
 
 BUG = ValueError("a bug")
 BODY = b'{"model":"llama"}'
@@ -264,3 +264,33 @@ class TestBudget:
             else:
                 await talk.receive(request_body(b"", end=True))
             assert budget.used == 0
+
+
+async def test_a_decision_that_takes_its_time_asks_envoy_for_more():
+    """The request for more time goes out first; the decision follows on `resume`."""
+    patient = Patient(30.0)
+    talk = conversation(patient)
+    modes = Modes()
+    assert await talk.receive(request_headers(end=True, modes=modes)) == (MoreTime(30.0),)
+    assert talk.waiting
+    patient.go.set()
+    (reply,) = await talk.resume()
+    assert isinstance(reply, Continue)
+    assert reply.forward.set_headers == (("x-a", "b"),)
+    assert not talk.waiting
+
+
+async def test_a_script_waits_like_envoy():
+    """The seconds that were asked for are in the result."""
+    patient = Patient(12.5)
+    patient.go.set()
+    sent = await Script(patient, request_body="NONE").request()
+    assert (sent.more_time, sent.set_headers, sent.complete) == (12.5, {"x-a": "b"}, True)
+
+
+async def test_only_a_request_can_be_waited_for():
+    """Anything else is a breach of the protocol."""
+    talk = conversation(Fake(head=Wait(1.0)))  # type: ignore[arg-type]  # the mistake under test)
+    await talk.receive(request_headers(end=True, modes=Modes()))
+    with pytest.raises(ProtocolError, match="Wait is an answer to a request"):
+        await talk.receive(response_headers())

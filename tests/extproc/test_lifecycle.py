@@ -69,6 +69,16 @@ async def test_readiness_follows_the_value_that_the_service_sets():
             assert await heard() == NOT_SERVING
 
 
+async def test_details_are_told_under_their_own_names():
+    """And change nothing about whether requests can be taken."""
+    parts = Parts(details={"config": Readiness()})
+    async with served(Fake(), parts=parts) as ports, watched(ports.grpc, "config") as heard:
+        assert await heard() == SERVING
+        parts.details["config"].set(False)
+        assert await heard() == NOT_SERVING
+        assert await health(ports.grpc, "readiness") == SERVING
+
+
 class Waiting(Fake):
     """A service that decides when the test says so."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import grpc
+import pytest
 
 from services.extproc.config import Limits
 from services.extproc.decisions import Forward, Hold
@@ -15,7 +16,7 @@ from services.extproc.exchange import Exchange, FailMode
 from services.extproc.lifecycle import Parts
 from services.extproc.script import Recorder
 from services.pb import extproc_pb2 as pb
-from tests.extproc.kit import Fake
+from tests.extproc.kit import Fake, Patient
 from tests.extproc.live import BUFFERED, Stream, connected, headers, served
 
 FULL = pb.ProtocolConfiguration(response_body_mode=pb.FULL_DUPLEX_STREAMED)
@@ -206,3 +207,54 @@ async def test_many_streams_at_once_do_not_mix():
 
         answers = await asyncio.gather(*(ask(number) for number in range(50)))
     assert answers == [str(number).encode() for number in range(50)]
+
+
+async def test_a_decision_that_takes_its_time_is_announced_first():
+    """Envoy gets the new timeout at once, and the reply when there is one."""
+    patient = Patient(30.0)
+    async with served(patient) as ports, connected(ports.grpc) as channel:
+        stream = Stream(channel)
+        await stream.say(request_headers=headers(end=True), protocol_config=pb.ProtocolConfiguration())
+        first = await stream.hear()
+        patient.go.set()
+        second = await stream.hear()
+        await stream.done()
+        assert await stream.code() is grpc.StatusCode.OK
+    assert first is not None
+    assert first.override_message_timeout.seconds == 30
+    assert first.WhichOneof("response") is None
+    assert second is not None
+    assert second.request_headers.response.header_mutation.set_headers[0].header.key == "x-a"
+    assert [end.outcome for end in patient.ends] == [Outcome.FORWARDED]
+
+
+@pytest.mark.parametrize("leave", ["done", "cancel"])
+async def test_a_client_that_leaves_ends_the_wait_at_once(leave):
+    """Envoy half-closes first and resets a second later; either is enough."""
+    patient = Patient(30.0)
+    async with served(patient) as ports, connected(ports.grpc) as channel:
+        stream = Stream(channel)
+        await stream.say(request_headers=headers(end=True), protocol_config=pb.ProtocolConfiguration())
+        await stream.hear()
+        if leave == "done":
+            await stream.done()
+        else:
+            stream.cancel()
+        await patient.ended.wait()
+    assert patient.left
+    assert [end.outcome for end in patient.ends] == [Outcome.ABANDONED]
+
+
+async def test_a_refusal_after_a_wait_ends_the_stream():
+    """Nothing more is owed."""
+    patient = Patient(30.0)
+    patient.answer = Blocked("no")
+    async with served(patient) as ports, connected(ports.grpc) as channel:
+        stream = Stream(channel)
+        await stream.say(request_headers=headers(end=True), protocol_config=pb.ProtocolConfiguration())
+        await stream.hear()
+        patient.go.set()
+        reply = await stream.hear()
+        assert await stream.code() is grpc.StatusCode.OK
+    assert reply is not None
+    assert reply.immediate_response.status.code == 403

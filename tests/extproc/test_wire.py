@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import envoy_data_plane.envoy.config.core.v3 as core
 import envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 as filters
@@ -16,7 +17,7 @@ from services.extproc.decisions import Forward, Reject
 from services.extproc.errors import ProtocolError
 from services.extproc.events import Headers
 from services.extproc.events import Value as Plain
-from services.extproc.messages import Chunk, Continue, Message, Mode, Modes, Part, Side
+from services.extproc.messages import Chunk, Continue, Message, Mode, Modes, MoreTime, Part, Side
 from services.pb import extproc_pb2 as pb
 
 PARTS = [(side, part) for side in Side for part in Part]
@@ -158,6 +159,13 @@ def test_a_plain_continue_says_nothing_but_its_kind(side, part):
     assert reply.dynamic_metadata is None
     first, second = (next(wire.encode(Continue(side, part))) for _ in range(2))
     assert first is second
+
+
+def test_more_time_is_a_timeout_and_no_reply():
+    """Envoy ignores everything else in that message."""
+    reply = sent(MoreTime(12.5))
+    assert reply.override_message_timeout == timedelta(seconds=12.5)
+    assert not any(getattr(reply, name) is not None for name in KINDS)
 
 
 KINDS = [f"{side.value}_{part.value}" for side, part in PARTS] + ["immediate_response"]

@@ -44,7 +44,7 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("epp.yaml", "prefix-cache-scorer", "prefix-cash-scorer", "prefix-cash-scorer"),
+        ("epp.yaml", "cost-scorer", "cots-scorer", "cots-scorer"),
         ("safety.yaml", "default:", "defaults:", "defaults"),
         ("routes.yaml", "{pool: deepseek}", "{pool: deepsea}", "the pool 'deepsea' is not in"),
         ("routes.yaml", "base_model: recommender", "base_model: commender", "no base model 'commender' in"),

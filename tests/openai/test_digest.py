@@ -33,7 +33,7 @@ def wire(*values: object) -> str:
 
 def chat(turns: int, **fields: object) -> bytes:
     messages = [{"role": "user", "content": f"turn {turn} " * 20} for turn in range(turns)]
-    return json.dumps({"messages": messages, "model": "asked", **fields}).encode()
+    return json.dumps({"messages": messages, "model": "asked"} | fields).encode()
 
 
 def digest(body: bytes, model: str = "m") -> Digest:
@@ -162,3 +162,34 @@ def test_a_request_without_a_prompt_has_no_blocks():
     """A stored prompt is not seen here."""
     body = b'{"model":"m","previous_response_id":"r"}'
     assert digest_of(peek(body, Dialect.RESPONSES), "m") == Digest("m")
+
+
+def image(size: int) -> list[dict[str, object]]:
+    url = "data:image/png;base64," + base64.b64encode(random.Random(size).randbytes(size)).decode()
+    return [{"type": "text", "text": "what is this? " * 20}, {"type": "image_url", "image_url": {"url": url}}]
+
+
+def test_an_image_is_hashed_by_its_bytes_and_counts_as_an_image():
+    """A megabyte of base64 is no quarter of a million tokens; another image is another prompt."""
+    small, large = (
+        digest(chat(1, messages=[{"role": "user", "content": image(n)}])) for n in (9_000, 90_000)
+    )
+
+    assert small.blocks[:4] == large.blocks[:4], "the question in front of it is the same"
+    assert small.blocks[10] != large.blocks[10]
+    assert 1_000 < small.prompt_tokens == large.prompt_tokens < 1_200
+    assert large.prefix_tokens(len(large.blocks)) <= large.prompt_tokens
+    assert decode(encode(large)) == large
+
+
+def test_two_images_count_twice_and_text_about_base64_does_not():
+    """Only what looks like a data URL is media."""
+    two = digest(chat(1, messages=[{"role": "user", "content": image(9_000) + image(20_000)}]))
+
+    assert 2_000 < two.prompt_tokens < 2_400
+    assert digest(chat(1, messages=[{"role": "user", "content": "base64, you know"}])).tokens == 0
+
+
+def test_a_digest_of_a_writer_that_knows_no_images_is_read():
+    """Two versions run side by side during a rollout."""
+    assert decode(wire(SCHEME, "m", False, 40, 0, b"")).prompt_tokens == 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from time import monotonic
 
 from services.extproc.config import ConfigError, load
 from tools.gateway.routes import Routes
@@ -123,10 +122,7 @@ def _read_epp(path: Path) -> object:
     from services.epp.config import EndpointPickerConfig  # noqa: PLC0415
 
     config = load(path, EndpointPickerConfig)
-    _build(path, lambda: assemble.make_profile(config))
-    _build(path, lambda: assemble.make_detector(config))
-    _build(path, lambda: assemble.make_objectives(config))
-    _build(path, lambda: assemble.make_pools(config, monotonic))
+    _build(path, lambda: assemble.assemble(config))
     return config
 
 

@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from services.epp.cost.pace import Pace, Typical
 from services.epp.endpoints import Server
 from services.epp.inflight import Load
 from services.epp.scheduling.subset import Subset
 from services.extproc.events import Headers
 from services.openai.digest import Digest
+
+PREFILLER = "x-prefiller-host-port"
+"""Tells the decoding server's sidecar where to have the prompt's cache computed (llm-d's P/D protocol)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Situation:
     """A reading of the monotonic clock, in seconds; comparable with `Metrics.scraped_at`."""
     loads: Sequence[Load] = ()
     """What is in flight, by `Server.slot`."""
+    paces: Sequence[Pace] = ()
+    """How fast each server is, by `Server.slot`."""
+    typical: Typical = field(default_factory=Typical)
+    """What requests of this pool are like."""
     matches: Mapping[int, int] = field(default_factory=dict)
     """`Server.slot` → how many of `digest.blocks` it holds from the first on, without a gap. Absent: none."""
     headers: Headers = field(default_factory=Headers)
@@ -34,6 +42,13 @@ class Situation:
     subset: Subset | None = None
     """The servers that the proxy allows; None allows all."""
     priority: int = 0
+    pool: str = ""
+    zone: str = ""
+    """Where this gateway runs, as the servers' label `topology.kubernetes.io/zone` spells it; empty when not told."""
+    chance: float = 1.0
+    """One uniform draw from [0, 1) for this request: filters that explore compare with it. 1 never explores."""
+    peer: Server | None = None
+    """The server that will decode, while one for the prefill is looked for."""
 
 
 @runtime_checkable
@@ -64,11 +79,19 @@ class Picker(Protocol):
 
 
 @runtime_checkable
+class Learner(Protocol):
+    """A plugin that remembers what was decided. The only thing about it that changes."""
+
+    def chosen(self, situation: Situation, server: Server) -> Sequence[tuple[str, str]]:
+        """Note that `server` gets the request. Return headers for the answer, where the proxy shows it to us."""
+
+
+@runtime_checkable
 class Detector(Protocol):
     """Says how full a pool is."""
 
-    def saturation(self, now: float, servers: Sequence[Server]) -> float:
-        """Return 0 for idle, 1 and more for saturated."""
+    def saturation(self, now: float, servers: Sequence[Server], loads: Sequence[Load] = ()) -> float:
+        """Return 0 for idle, 1 and more for saturated. `loads` is what is in flight, by `Server.slot`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +124,37 @@ class Decision:
     totals: tuple[float, ...] = ()
     scores: tuple[Scores, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    profile: str = ""
+    prefill: Decision | None = None
+    """The choice of a server that computes the prompt's cache first; the request itself goes to `servers`."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What the server must be told, as request headers."""
+        return ((PREFILLER, self.prefill.servers[0].address),) if self.prefill else ()
+
+
+class Scheduler(Protocol):
+    """Decides. A profile is one, and so is what a profile handler makes of several."""
+
+    def run(self, situation: Situation, servers: Sequence[Server], rng: random.Random) -> Decision:
+        """Decide among `servers`. Raises `ExtProcError` when the request asks for what there is not."""
+
+    def chosen(self, situation: Situation, decision: Decision) -> tuple[tuple[str, str], ...]:
+        """Let the plugins learn that `decision` is carried out; return their headers for the answer."""
+
+
+@runtime_checkable
+class ProfileHandler(Protocol):
+    """Makes one scheduler of the configured profiles."""
+
+    def bind(self, profiles: Mapping[str, Scheduler], plugins: Mapping[str, object]) -> Scheduler:
+        """Return the scheduler; `plugins` are all that are declared, by name. ValueError when they do not fit."""
+
+
+@runtime_checkable
+class Decider(Protocol):
+    """Says whether a stage of disaggregated serving is worth it."""
+
+    def disaggregate(self, situation: Situation, server: Server) -> bool:
+        """Say whether another server than `server`, which will decode, should compute the prompt's cache."""

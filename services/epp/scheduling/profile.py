@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.epp.endpoints import Server
-from services.epp.scheduling.interfaces import Decision, Filter, Picker, Scorer, Scores, Situation, Verdict
+from services.epp.scheduling.interfaces import (
+    Decision,
+    Filter,
+    Learner,
+    Picker,
+    Scorer,
+    Scores,
+    Situation,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +44,30 @@ class Profile:
     filters: tuple[NamedFilter, ...]
     scorers: tuple[WeightedScorer, ...]
     picker: Picker
+    learners: tuple[Learner, ...] = ()
+    """Those of its plugins that want to know what was chosen."""
 
     def run(self, situation: Situation, servers: Sequence[Server], rng: random.Random) -> Decision:
         """Decide among `servers`."""
         candidates, verdicts = self._filter(situation, servers)
         if not candidates:
-            return Decision((), verdicts=verdicts)
+            return Decision((), verdicts=verdicts, profile=self.name)
         scores = tuple(_score(scorer, situation, candidates) for scorer in self.scorers)
         totals = _total(scores, len(candidates))
         order = self.picker.pick(situation, totals, rng)
+        if not order:
+            raise ValueError(
+                f"the picker of profile {self.name!r} picked nobody of {len(candidates)} candidates"
+            )
         chosen = tuple(candidates[position] for position in order)
-        return Decision(chosen, tuple(candidates), tuple(totals), scores, verdicts)
+        return Decision(chosen, tuple(candidates), tuple(totals), scores, verdicts, self.name)
+
+    def chosen(self, situation: Situation, decision: Decision) -> tuple[tuple[str, str], ...]:
+        """Tell the learners."""
+        if not self.learners:
+            return ()
+        server = decision.servers[0]
+        return tuple(header for learner in self.learners for header in learner.chosen(situation, server))
 
     def _filter(
         self, situation: Situation, servers: Sequence[Server]

@@ -111,3 +111,33 @@ def test_a_list_of_none_is_refused():
     """At least one server must be named."""
     with pytest.raises(ValueError, match="maxNumOfEndpoints must be at least 1"):
         MaxScore(0)
+
+
+class Nobody:
+    """A picker with a mistake."""
+
+    def pick(self, situation, totals, rng):
+        return []
+
+
+def test_a_picker_that_picks_nobody_is_at_fault():
+    """It is told apart from a pool without servers."""
+    with pytest.raises(ValueError, match=r"the picker of profile '.*' picked nobody of 3 candidates"):
+        run((Fixed((0.1, 0.2, 0.3)), 1), picker=Nobody())
+
+
+class Learning(Fixed):
+    """A scorer that remembers, and has something to tell the client."""
+
+    def chosen(self, situation, server):
+        return ((f"x-{server.slot}", "chosen"),)
+
+
+def test_plugins_that_learn_are_told_of_the_first_choice():
+    """And their headers go out with the answer."""
+    learner = Learning((0.0, 1.0, 0.5))
+    servers = [server(slot) for slot in range(3)]
+    profile = Profile("p", (), (WeightedScorer("l", learner),), MaxScore(), (learner,))
+    decision = profile.run(situation(), servers, random.Random(1))
+
+    assert profile.chosen(situation(), decision) == (("x-1", "chosen"),)

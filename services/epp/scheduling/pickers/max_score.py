@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.epp.scheduling.interfaces import Situation
+from services.epp.scheduling.pickers.bound import FALLBACKS, check
 
 
 @dataclass(frozen=True, slots=True)
 class MaxScore:
-    """The highest totals in descending order, ties in random order."""
+    """The highest totals in descending order, ties in random order: the reference's `max-score-picker`."""
 
-    max_num_of_endpoints: int = 3
-    """The first choice and its fallbacks. The reference names one; a list lets the proxy go on when a server is gone."""
+    max_num_of_endpoints: int = FALLBACKS
 
     def __post_init__(self) -> None:
-        if self.max_num_of_endpoints < 1:
-            raise ValueError(f"maxNumOfEndpoints must be at least 1, got {self.max_num_of_endpoints}")
+        check(self.max_num_of_endpoints)
 
     def pick(self, situation: Situation, totals: Sequence[float], rng: random.Random) -> Sequence[int]:  # noqa: ARG002
         """Pick the highest."""

@@ -1,0 +1,1 @@
+"""Routing policies compared in virtual time, in seconds: what the cost formula was tuned on."""

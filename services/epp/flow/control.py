@@ -1,0 +1,246 @@
+"""Hold requests at the gate of a full pool, and let them in as room appears. The clockwork around `queues`.
+
+Nothing ticks: the gate is tried when a request arrives, when one ends, and when news of the servers come. A request
+that is let in is placed at that moment, so that the next one is judged by the load with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from services.epp.director import DROPPED, RETRY_AFTER, Ask, Director, Reservation
+from services.epp.flow.policies import Item
+from services.epp.flow.queues import Full, Queues
+from services.epp.flow.settings import Settings
+from services.epp.pool import Pool
+from services.epp.records import Observer, Release, Waited, WaitOutcome
+from services.extproc.errors import ExtProcError, Overloaded, Unavailable
+
+EARLY = 0.5
+"""Seconds by which a wait ends before the time that the proxy was asked for: the answer must be the first."""
+
+
+class Ticket:
+    """A place in the queue. Whoever takes one calls `leave` in the end, whatever happened."""
+
+    def __init__(self, gate: _Gate, ask: Ask, item: Item, future: asyncio.Future[Reservation]) -> None:
+        self.seconds = max(0.0, item.deadline - item.arrived)
+        """How long it is good for."""
+        self.ask = ask
+        self.item = item
+        self.future = future
+        self._gate = gate
+        self._collected = False
+
+    async def turn(self) -> Reservation:
+        """Wait for the turn. Raises `Overloaded` (429) or `Unavailable` (503) when it does not come in time."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                reservation = await self.future
+        except TimeoutError as error:
+            if self.future.cancelled():  # and not placed in the very moment in which the time was up
+                raise self._gate.expire(self) from error
+            reservation = self.future.result()
+        self._collected = True
+        return reservation
+
+    def leave(self) -> None:
+        """Give up the place, and what was reserved and not collected."""
+        self._gate.leave(self)
+        done = self.future.done() and not self.future.cancelled() and self.future.exception() is None
+        if done and not self._collected:
+            reservation = self.future.result()
+            self._gate.director.release(reservation.pool.name, reservation.id, Release.RESPONSE)
+
+
+class FlowControl:
+    """The gates of all pools. `now` is a monotonic clock in seconds."""
+
+    def __init__(
+        self, director: Director, settings: Settings, *, now: Callable[[], float], observer: Observer
+    ) -> None:
+        self.settings = settings
+        self._director = director
+        self._now = now
+        self._observer = observer
+        self._ids = itertools.count()
+        self._gates: dict[str, _Gate] = {}
+
+    def enter(self, ask: Ask) -> Reservation | Ticket:
+        """Place `ask` at once if there is room and nobody waits, else return its ticket.
+
+        Raises what `Director.pick` does, and `Overloaded` when the queue is full.
+        """
+        pool = self._director.pool(ask.pool)
+        gate = self._gates.get(pool.name)
+        if gate is None or gate.pool is not pool:
+            gate = self._gates[pool.name] = _Gate(
+                pool, self._director, self.settings, self._now, self._observer
+            )
+            pool.news = gate.open
+        return gate.enter(ask, self._director.priority(ask), next(self._ids))
+
+    def waiting(self) -> Iterator[Waiting]:
+        """Yield what waits now, by pool, priority and flow."""
+        for gate in self._gates.values():
+            yield from gate.waiting()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits of one flow."""
+
+    pool: str
+    priority: int
+    flow: str
+    model: str
+    requests: int
+    bytes: int
+
+
+class _Gate:
+    """The queue of one pool."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        director: Director,
+        settings: Settings,
+        now: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        self.pool = pool
+        self.director = director
+        self._settings = settings
+        self._now = now
+        self._observer = observer
+        self._queues = Queues(settings.limits)
+        self._tickets: dict[int, Ticket] = {}
+
+    def enter(self, ask: Ask, priority: int, number: int) -> Reservation | Ticket:
+        item = self._item(ask, priority, number)
+        if not len(self._queues) and self._has_room():
+            reservation = self.director.pick(ask)
+            self._tell(ask, item, WaitOutcome.DISPATCHED)
+            return reservation
+        try:
+            evicted = self._queues.add(item)
+        except Full as error:
+            self._tell(ask, item, WaitOutcome.FULL)
+            raise self.director.refused(
+                ask, _saturated(f"{error.what} of pool {self.pool.name!r} is full")
+            ) from error
+        for victim in evicted:
+            self._evict(victim)
+        future: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
+        ticket = self._tickets[item.id] = Ticket(self, ask, item, future)
+        self.open()
+        return ticket
+
+    def open(self) -> None:
+        """Let in as many as there is room for."""
+        while (item := self._queues.first()) is not None and self._has_room():
+            self._queues.serve(item)
+            ticket = self._tickets.pop(item.id)
+            self._place(ticket)
+
+    def expire(self, ticket: Ticket) -> ExtProcError:
+        """Take out a request whose time is up; return what its client is told."""
+        self._take(ticket)
+        if self._ready():
+            self._tell(ticket.ask, ticket.item, WaitOutcome.EXPIRED)
+            return self.director.refused(
+                ticket.ask,
+                Overloaded(
+                    f"no server of pool {self.pool.name!r} became free in {ticket.seconds:g} s",
+                    reason="ttl_expired",
+                    headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-ttl-expired")),
+                ),
+            )
+        self._tell(ticket.ask, ticket.item, WaitOutcome.NO_ENDPOINTS)
+        return self.director.refused(
+            ticket.ask,
+            Unavailable(
+                f"no server of pool {self.pool.name!r} became ready in {ticket.seconds:g} s",
+                reason="no_endpoint",
+                headers=((DROPPED, "rejected-no-endpoints"),),
+            ),
+        )
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take out a request whose client left; nothing happens when it is not in any more."""
+        if self._take(ticket):
+            self._tell(ticket.ask, ticket.item, WaitOutcome.CLIENT_LEFT)
+            self.open()  # it may have been the one that had no room
+
+    def waiting(self) -> Iterator[Waiting]:
+        sums: dict[tuple[int, str, str], list[int]] = {}
+        for ticket in self._tickets.values():
+            item = ticket.item
+            total = sums.setdefault((item.priority, item.flow, ticket.ask.digest.model), [0, 0])
+            total[0] += 1
+            total[1] += item.bytes
+        for (priority, flow, model), (requests, size) in sums.items():
+            yield Waiting(self.pool.name, priority, flow, model, requests, size)
+
+    def _item(self, ask: Ask, priority: int, number: int) -> Item:
+        now, digest, settings = self._now(), ask.digest, self._settings
+        patience = settings.patience(priority, ready=self._ready(), asked=ask.ttl)
+        return Item(
+            number,
+            priority,
+            ask.fairness,
+            tokens=digest.prompt_tokens + round(self.pool.fleet.typical.output(digest.max_tokens)),
+            bytes=digest.prompt_bytes,
+            arrived=now,
+            deadline=now + min(patience, settings.max_wait - EARLY),
+            target=now + ask.first_token_slo,
+        )
+
+    def _has_room(self) -> bool:
+        self.pool.inflight.expire()
+        return self._ready() and self.director.saturation(self.pool) < 1.0
+
+    def _ready(self) -> bool:
+        return any(server.ready for server in self.pool.snapshot.servers)
+
+    def _place(self, ticket: Ticket) -> None:
+        if ticket.future.done():  # its client is leaving, and has not yet said so
+            return
+        try:
+            ticket.future.set_result(self.director.pick(ticket.ask))
+        except ExtProcError as error:
+            ticket.future.set_exception(error)
+        self._tell(ticket.ask, ticket.item, WaitOutcome.DISPATCHED)
+
+    def _evict(self, item: Item) -> None:
+        ticket = self._tickets.pop(item.id)
+        self._tell(ticket.ask, item, WaitOutcome.EVICTED)
+        if not ticket.future.done():
+            error = _saturated(f"pool {self.pool.name!r} is full, and others go first")
+            ticket.future.set_exception(self.director.refused(ticket.ask, error))
+
+    def _take(self, ticket: Ticket) -> bool:
+        self._tickets.pop(ticket.item.id, None)
+        return self._queues.remove(ticket.item)
+
+    def _tell(self, ask: Ask, item: Item, outcome: WaitOutcome) -> None:
+        self._observer.waited(
+            Waited(
+                pool=self.pool.name,
+                model=ask.digest.model,
+                priority=item.priority,
+                fairness=item.flow,
+                outcome=outcome,
+                seconds=self._now() - item.arrived,
+            )
+        )
+
+
+def _saturated(message: str) -> Overloaded:
+    return Overloaded(
+        message, reason="saturated", headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated"))
+    )

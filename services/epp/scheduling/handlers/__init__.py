@@ -1,0 +1,1 @@
+"""Profile handlers: which profiles decide a request, and what their decisions make together."""

@@ -1,0 +1,103 @@
+"""Keep the pools current: for each, names are resolved and servers are asked for their metrics, as configured."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Mapping
+from typing import Self
+
+import aiohttp
+
+from services.epp.config import EndpointPickerConfig, PoolSpec
+from services.epp.discovery import Discovery
+from services.epp.eds import Changes
+from services.epp.metrics import PrometheusObserver
+from services.epp.pool import Pool
+from services.epp.scrape import Scraper
+from services.extproc.background import background
+from services.extproc.lifecycle import Parts
+
+
+class Upkeep(contextlib.AsyncExitStack):
+    """The loops of all pools. They end with its block."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        *,
+        observer: PrometheusObserver,
+        changes: Changes,
+        parts: Parts,
+        rng: random.Random,
+    ) -> None:
+        super().__init__()
+        self._pools = pools
+        self._observer = observer
+        self._changes = changes
+        self._parts = parts
+        self._rng = rng
+        self._session = _session()
+        self._running: dict[str, tuple[PoolSpec, contextlib.AsyncExitStack]] = {}
+
+    async def follow(self, config: EndpointPickerConfig) -> None:
+        """Make the loops those of `config`: start, stop, and start anew what is configured otherwise than before."""
+        specs = {spec.name: spec for spec in config.pools}
+        for name, (spec, loops) in list(self._running.items()):
+            if specs.get(name) != spec:
+                del self._running[name]
+                await loops.aclose()
+        for name, spec in specs.items():
+            if name not in self._running:
+                loops = contextlib.AsyncExitStack()
+                self._running[name] = (spec, loops)
+                await self._start(spec, loops)
+
+    def failed(self, error: BaseException) -> None:
+        """Say that a loop broke, which is a bug, and take no more requests: what is known grows old."""
+        self._parts.readiness.set(False)
+        for observer in self._parts.observers:
+            observer.failed(error)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        await self.enter_async_context(self._session)
+        self.push_async_callback(self._stop)
+        return self
+
+    async def _stop(self) -> None:
+        for _, loops in self._running.values():
+            await loops.aclose()
+
+    async def _start(self, spec: PoolSpec, loops: contextlib.AsyncExitStack) -> None:
+        pool = self._pools[spec.name]
+        discovery = Discovery(spec, pool, observer=self._observer, changed=self._changed)
+        await loops.enter_async_context(background(discovery.run(), on_failure=self.failed))
+        if spec.metrics.enabled:
+            scraper = Scraper(
+                pool,
+                spec.metrics,
+                self._session,
+                clock=time.monotonic,
+                rng=self._rng,
+                observer=self._observer,
+                looked=self._looked,
+            )
+            await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
+
+    def _looked(self) -> None:
+        """Take requests once every pool has been looked at; never go back, a pool may lose all its servers."""
+        if all(pool.complete for pool in self._pools.values()):
+            self._parts.readiness.set(True)
+
+    def _changed(self) -> None:
+        """Tell the proxy."""
+        self._changes.notify()
+        self._looked()
+
+
+def _session() -> aiohttp.ClientSession:
+    # One connection for each server is enough and no bound on their number; DNS is asked elsewhere.
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=1)
+    return aiohttp.ClientSession(connector=connector, headers={"accept": "text/plain; version=0.0.4"})

@@ -1,0 +1,215 @@
+"""What is learnt from finished requests: who is fast, what is typical, and how long prompts keep a server."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from services.epp.cost.pace import Fleet, Typical
+from services.epp.inflight import Entry
+from services.epp.records import EndOutcome, Finished
+from tests.epp.world import Clock
+
+END = Finished("p", "d", "10.0.0.1:8000", EndOutcome.COMPLETED, status=200)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def fleet_of(count: int, clock: Clock) -> Fleet:
+    fleet = Fleet(clock)
+    for slot in range(count):
+        fleet.admit(slot)
+    return fleet
+
+
+def entry(
+    slot: int, *, prompt: int = 800, batch: float = 4.0, model: str = "m", max_tokens: int = 0
+) -> Entry:
+    return Entry(
+        "d",
+        slot,
+        0.0,
+        prompt,
+        100,
+        ahead=prompt,
+        batch=batch,
+        model=model,
+        context_tokens=prompt,
+        max_tokens=max_tokens,
+    )
+
+
+def serve(fleet: Fleet, slot: int, speed: float, rng: random.Random, *, streamed: bool) -> None:
+    """One request at a server that is `speed` times as fast as the prior."""
+    prompt, tokens, batch = rng.randint(100, 4000), rng.randint(20, 400), rng.uniform(1, 30)
+    first = (0.01 + prompt / 8000) / speed * rng.uniform(0.8, 1.25)
+    seconds = first + tokens * (0.006 + 0.00035 * batch) / speed * rng.uniform(0.8, 1.25)
+    end = replace(END, seconds=seconds, first_token=first if streamed else None, output_tokens=tokens)
+    fleet.finished(entry(slot, prompt=prompt, batch=batch), end, batch)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("speed", [0.25, 1.0, 50.0])
+def test_the_speed_of_a_fleet_is_learnt(clock, speed, streamed):
+    """From the first token where it was seen, else from the duration alone."""
+    fleet, rng = fleet_of(4, clock), random.Random(1)
+    for number in range(400):
+        serve(fleet, number % 4, speed, rng, streamed=streamed)
+
+    for pace in fleet.paces:
+        assert pace.prefill == pytest.approx(1 / 8000 / speed, rel=0.4)
+        assert pace.step + 15 * pace.sequence == pytest.approx((0.006 + 15 * 0.00035) / speed, rel=0.3)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_slow_server_is_told_apart(clock, streamed):
+    """One of four at half speed: it costs about twice as much as the others, which stay alike."""
+    fleet, rng = fleet_of(4, clock), random.Random(2)
+    for number in range(600):
+        serve(fleet, number % 4, 0.5 if number % 4 == 0 else 1.0, rng, streamed=streamed)
+    slow, *others = (pace.prefill * 1000 + 100 * (pace.step + 10 * pace.sequence) for pace in fleet.paces)
+
+    assert all(1.6 < slow / other < 2.4 for other in others)
+    assert max(others) / min(others) < 1.25
+
+
+def test_a_server_that_nobody_used_for_a_while_is_like_the_others_again(clock):
+    """Else it would be avoided for ever."""
+    fleet, rng = fleet_of(2, clock), random.Random(3)
+    for number in range(300):
+        serve(fleet, number % 2, 0.25 if number % 2 else 1.0, rng, streamed=True)
+    before = fleet.paces[1].prefill / fleet.paces[0].prefill
+    for _ in range(1500):
+        clock.now += 0.2
+        for slot in range(2):
+            fleet.looked_at(slot, 0)
+
+    assert before > 2.5
+    assert fleet.paces[1].prefill / fleet.paces[0].prefill == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(EndOutcome.SERVER_FAILED, 0), (EndOutcome.COMPLETED, 503), (EndOutcome.COMPLETED, 429)],
+)
+def test_a_server_that_fails_at_once_is_not_taken_for_a_fast_one(clock, outcome, status):
+    """A black hole answers in no time. Each failure makes more attempts likely, up to twenty."""
+    fleet = fleet_of(2, clock)
+    before = fleet.paces[0].prefill
+    for _ in range(100):
+        fleet.finished(entry(0), replace(END, outcome=outcome, status=status, seconds=0.001), 1)
+
+    assert fleet.paces[0].prefill == pytest.approx(before)
+    assert fleet.paces[0].attempts == pytest.approx(20, rel=0.05)
+    assert fleet.paces[1].attempts == 1.0
+
+
+def test_refused_requests_teach_nothing(clock):
+    """A 400 is the client's."""
+    fleet = fleet_of(1, clock)
+    before = replace(fleet.paces[0])
+    fleet.finished(entry(0), replace(END, status=400, seconds=0.001, output_tokens=5), 1)
+
+    assert fleet.paces[0] == before
+
+
+def test_a_client_that_left_before_the_answer_tells_only_that_it_took_long(clock):
+    """Sooner than expected means nothing; later means slow."""
+    fleet = fleet_of(1, clock)
+    left = replace(END, outcome=EndOutcome.CLIENT_LEFT, status=0)
+    fleet.finished(entry(0), replace(left, seconds=0.01), 1)
+    assert fleet.paces[0].slow_prefill == 0
+    fleet.finished(entry(0), replace(left, seconds=30), 1)
+    assert fleet.paces[0].slow_prefill > 0
+
+
+def test_prompts_queue_up_and_are_worked_off(clock):
+    """8,000 tokens a second, one prompt after the other."""
+    fleet = fleet_of(1, clock)
+    assert fleet.sent(entry(0, prompt=8000))[0] == pytest.approx(8000)
+    assert fleet.sent(entry(0, prompt=4000))[0] == pytest.approx(12000)
+    clock.now += 1.0
+    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(4080)
+    fleet.unsent(entry(0, prompt=80))
+    assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.5)
+    fleet.idle(0)
+    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(80)
+
+
+def test_an_answer_says_that_the_prompts_before_it_are_done(clock):
+    """Whatever the estimate was: only what was sent later is left. Earlier answers say less."""
+    fleet = fleet_of(1, clock)
+    entries = []
+    for prompt in (8000, 4000, 800):
+        ahead, mark = fleet.sent(entry(0, prompt=prompt))
+        entries.append(replace(entry(0, prompt=prompt), ahead=ahead, mark=mark))
+    fleet.passed(entries[1])
+    assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.1)
+    fleet.passed(entries[0])
+    assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.1)
+
+
+def test_a_queue_is_as_long_as_the_server_turns_out_to_be_slow(clock):
+    """The tokens stay, their seconds change."""
+    fleet = fleet_of(1, clock)
+    fleet.sent(entry(0, prompt=8000))
+    for _ in range(200):
+        fleet.finished(entry(0), replace(END, seconds=0.5, first_token=0.22, output_tokens=1000), 4)
+    waits = fleet.paces[0].busy_until - clock()
+
+    assert waits == pytest.approx(8000 * fleet.paces[0].prefill)
+    assert waits > 1.5
+
+
+def test_adapters_are_remembered_as_far_as_they_fit(clock):
+    """The least recently used one goes; fewer places make more go."""
+    fleet = fleet_of(1, clock)
+    fleet.looked_at(0, 2)
+    for model in ("a", "b", "a", "c"):
+        fleet.sent(entry(0, model=model))
+    assert list(fleet.paces[0].adapters) == ["a", "c"]
+    fleet.looked_at(0, 1)
+    assert list(fleet.paces[0].adapters) == ["c"]
+    fleet.looked_at(0, 0)
+    fleet.sent(entry(0, model="d"))
+    assert not fleet.paces[0].adapters
+
+
+def test_a_newcomer_is_as_fast_as_the_pool(clock):
+    """Nobody knows it yet, but the others are known; its slot's former owner does not matter."""
+    fleet, rng = fleet_of(2, clock), random.Random(4)
+    for number in range(300):
+        serve(fleet, number % 2, 10.0 if number % 2 else 9.0, rng, streamed=True)
+    fleet.admit(0)
+
+    assert fleet.paces[0].prefill == pytest.approx(1 / 8000 / 9.5, rel=0.4)
+    assert fleet.paces[0].busy_until == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "lengths", "asked", "expected"),
+    [
+        (0, 100, 0, 100),  # without limits, what answers are
+        (4096, 100, 4096, 100),  # limits that nobody reaches
+        (800, 800, 1600, 1600),  # limits that are always reached
+        (0, 100, 7, 7),  # never more than the limit
+    ],
+)
+def test_how_long_an_answer_will_be(clock, limits, lengths, asked, expected):
+    """Learnt from answers and from how much of their limits they took."""
+    fleet = fleet_of(1, clock)
+    for _ in range(500):
+        end = replace(END, seconds=2, first_token=0.1, output_tokens=lengths)
+        fleet.finished(entry(0, max_tokens=limits), end, 4)
+
+    assert fleet.typical.output(asked) == pytest.approx(expected, rel=0.1)
+
+
+def test_before_anything_is_known_an_answer_is_average_or_at_its_limit():
+    """256 tokens, or fewer where the client wants fewer."""
+    assert [Typical().output(limit) for limit in (0, 50, 4096)] == [256, 50, 256]
