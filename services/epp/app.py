@@ -20,14 +20,14 @@ from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
 from services.epp.redis_probe import RedisProbe
-from services.epp.reload import Live, Watch
+from services.epp.reload import Live
 from services.epp.service import EndpointPicker
 from services.epp.state import Alone
 from services.epp.upkeep import Upkeep
 from services.extproc.background import background
 from services.extproc.lifecycle import App, Parts
 from services.extproc.main import command
-from services.extproc.readiness import Readiness
+from services.extproc.reload import following
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +62,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng)
     async with upkeep:
         await upkeep.follow(config)
-        await _watch(upkeep, Live(assembly, pools, director, upkeep), parts, observer)
+        live = Live(assembly, pools, director, upkeep)
+        await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
         if config.redis.url:
             probe = RedisProbe(config.redis.url, observer.redis)
             await upkeep.enter_async_context(background(probe.run(), on_failure=upkeep.failed))
@@ -71,26 +72,6 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
             EndpointDiscovery(pools, changes, observer).handler(),
         )
         yield App(EndpointPicker(director, flow), handlers)
-
-
-async def _watch(upkeep: Upkeep, live: Live, parts: Parts, observer: PrometheusObserver) -> None:
-    """Follow the file that the configuration came from, if it came from one."""
-    if parts.source is None:
-        return
-    read, current = parts.source.read, parts.details.setdefault("config", Readiness())
-
-    def report(accepted: bool) -> None:
-        current.set(accepted)
-        observer.reloaded(accepted)
-
-    def typed() -> EndpointPickerConfig:
-        config = read()
-        if not isinstance(config, EndpointPickerConfig):
-            raise TypeError(f"the source gave {type(config)}")
-        return config
-
-    watch = Watch(parts.source.path, typed, live, report=report)
-    await upkeep.enter_async_context(background(watch.run(), on_failure=upkeep.failed))
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -71,21 +71,6 @@ class PrometheusObserver:
             registry=registry,
         )
 
-        self._reloads = Counter(
-            "epp_config_reloads", "Changed configuration files.", ("result",), registry=registry
-        )
-        self._reloaded = Gauge(
-            "epp_config_last_reload_successful",
-            "Whether the file as it is now is in force; 0: it was refused, and the one before stays.",
-            registry=registry,
-        )
-        self._reloaded.set(1)
-
-    def reloaded(self, accepted: bool) -> None:
-        """Count a changed configuration file."""
-        self._reloads.labels("success" if accepted else "failure").inc()
-        self._reloaded.set(accepted)
-
     def picked(self, pick: Pick) -> None:
         """Count by model, priority, result and server."""
         self._of_requests.picked(pick)

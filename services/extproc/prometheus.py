@@ -85,6 +85,35 @@ class StreamMetrics:
 SIDES = ("request", "response")
 
 
+class ReloadMetrics:
+    """How changes of the configuration file went."""
+
+    def __init__(self, service: str, registry: CollectorRegistry) -> None:
+        prefix = f"{service}_config"
+        self._reloads = Counter(
+            f"{prefix}_reloads", "Changed configuration files", ["result"], registry=registry
+        )
+        self._last = Gauge(
+            f"{prefix}_last_reload_successful",
+            "Whether the file as it is now is in force; 0: it was refused, and the one before stays",
+            registry=registry,
+        )
+        self._at = Gauge(
+            f"{prefix}_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read",
+            registry=registry,
+        )
+        self.reloaded(accepted=True, counted=False)
+
+    def reloaded(self, accepted: bool, *, counted: bool = True) -> None:
+        """Count a changed file; the one that was there at the start is not counted."""
+        if counted:
+            self._reloads.labels("success" if accepted else "failure").inc()
+        self._last.set(accepted)
+        if accepted:
+            self._at.set_to_current_time()
+
+
 @contextlib.asynccontextmanager
 async def metrics_port(registry: CollectorRegistry, host: str, port: int) -> AsyncIterator[int]:
     """Serve `/metrics` while the block runs; give the port's number. Raises `BindError` when it cannot be had."""

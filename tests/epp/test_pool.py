@@ -25,7 +25,15 @@ def reserve(pool: Pool, clock: Clock, number: int, blocks: tuple[int, ...] = (),
     server = pool.get(address(number))
     assert server is not None
     pool.reserve(
-        Entry(name, server.slot, clock(), prompt_tokens=1000, output_tokens=1, blocks=blocks, context_tokens=1000)
+        Entry(
+            name,
+            server.slot,
+            clock(),
+            prompt_tokens=1000,
+            output_tokens=1,
+            blocks=blocks,
+            context_tokens=1000,
+        )
     )
 
 
@@ -140,7 +148,9 @@ def test_what_the_first_choice_held_before_it_keeps(clock):
     reserve(pool, clock, 0, whole[:16], name="earlier")
     pool.release("earlier")
     pool.reserve(
-        Entry("d", 0, clock(), prompt_tokens=256, output_tokens=1, blocks=whole, matched=16, context_tokens=512)
+        Entry(
+            "d", 0, clock(), prompt_tokens=256, output_tokens=1, blocks=whole, matched=16, context_tokens=512
+        )
     )
     pool.served("d", address(1))
 

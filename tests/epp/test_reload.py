@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from pathlib import Path
 
 import pytest
-import structlog
 
-from services.epp import reload
 from services.epp.app import build
 from services.epp.assemble import assemble, make_pools
 from services.epp.config import EndpointPickerConfig
@@ -16,12 +14,13 @@ from services.epp.director import Ask, Director
 from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool
 from services.epp.records import Release, Silent
-from services.epp.reload import Live, Watch
+from services.epp.reload import Live
 from services.epp.state import Alone
 from services.epp.upkeep import Upkeep
 from services.extproc.config import ConfigError, load, parse
 from services.extproc.errors import Unavailable
 from services.extproc.lifecycle import Parts, Source
+from services.extproc.reload import following
 from tests.epp.stack import fake_server, until
 from tests.epp.world import Clock, digest, text
 
@@ -153,65 +152,9 @@ async def test_keys_that_need_a_restart_are_named():
     assert await running.live.apply(config(LLAMA % "", more=more)) == ["featureGates", "in_flight", "listen"]
 
 
-class Watched:
-    """A file, and a watch on it."""
-
-    def __init__(self, path: Path, running: Running) -> None:
-        self.path = path
-        self.reports: list[bool] = []
-        self.reads = 0
-        self.watch = Watch(path, self.read, running.live, report=self.reports.append)
-
-    def read(self) -> EndpointPickerConfig:
-        self.reads += 1
-        return load(self.path, EndpointPickerConfig)
-
-
-async def test_a_bad_file_is_told_of_once_and_then_waits_for_a_good_one(tmp_path):
-    """Looks without a change do nothing; a file that is away for a moment is waited for."""
-    path = tmp_path / "epp.yaml"
-    path.write_text(f"{HEAD}pools: [{LLAMA % ''}]\n")
-    running = await started(load(path, EndpointPickerConfig))
-    watched = Watched(path, running)
-    with structlog.testing.capture_logs() as logs:
-        await watched.watch.look()
-        path.write_text("pools: [")
-        await watched.watch.look()
-        await watched.watch.look()
-        path.unlink()
-        await watched.watch.look()
-        path.write_text(f"{HEAD}pools: [{LLAMA % ''}, {GEMMA}]\nlisten: {{port: 1}}\n")
-        await watched.watch.look()
-
-    assert watched.reports == [False, True]
-    assert watched.reads == 2
-    assert list(running.pools) == ["llama", "gemma"]
-    assert [entry["event"] for entry in logs] == [
-        "changed configuration refused, the old one stays",
-        "changed configuration in force",
-        "changed keys wait for a restart",
-    ]
-    assert "epp.yaml: line 1" in logs[0]["error"]
-
-
-async def test_a_link_that_turns_to_another_file_is_a_change(tmp_path):
-    """Kubernetes mounts a ConfigMap so."""
-    for name, pools in (("one", LLAMA % ""), ("two", GEMMA)):
-        (tmp_path / name).write_text(f"{HEAD}pools: [{pools}]\n")
-    path = tmp_path / "epp.yaml"
-    path.symlink_to(tmp_path / "one")
-    running = await started(load(path, EndpointPickerConfig))
-    watched = Watched(path, running)
-    path.unlink()
-    path.symlink_to(tmp_path / "two")
-    await watched.watch.look()
-
-    assert list(running.pools) == ["gemma"]
-
-
 async def test_the_whole_picker_follows_its_file(tmp_path, monkeypatch):
     """Loops start for new members and pools; metric and health tell of a file that was refused."""
-    monkeypatch.setattr(reload, "INTERVAL", 0.01)
+    monkeypatch.setattr("services.epp.app.following", functools.partial(following, interval=0.01))
     path = tmp_path / "epp.yaml"
 
     def write(*pools: str) -> None:
