@@ -21,6 +21,12 @@ MODEL_HEADER = "x-gateway-model-name"
 BASE_MODEL_HEADER = "x-gateway-base-model-name"
 """The base model: what routes match."""
 
+MODEL_CONTEXT = "x-gateway-model"
+"""Key of the gRPC initial metadata by which a route names the model that is meant, whatever the body says.
+
+Mirrors and fallbacks use it: their pool may know the model under another name.
+"""
+
 _SHOWN = 200  # characters of a client's own text in a message: a model name can be as long as a body
 
 
@@ -35,9 +41,9 @@ class Bbr:
         self._observer = observer
         self._models = ModelList(source.current())
 
-    def open(self, context: Mapping[str, str]) -> BbrExchange:  # noqa: ARG002 - one configuration for all routes
-        """Start an exchange."""
-        return BbrExchange(self)
+    def open(self, context: Mapping[str, str]) -> BbrExchange:
+        """Start an exchange, for the model that the route names if it does."""
+        return BbrExchange(self, context.get(MODEL_CONTEXT, ""))
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the words of the client's dialect."""
@@ -49,21 +55,21 @@ class Bbr:
         headers = (("content-type", "application/json"), *error.headers)
         return Reject(error.status, body=body, headers=headers, details=f"bbr_{error.reason}")
 
-    def decide(self, request: Request) -> RequestDecision:
-        """Decide on a request; every decision is reported once."""
+    def decide(self, request: Request, named: str = "") -> RequestDecision:
+        """Decide on a request; `named` stands in for the body's model. Every decision is reported once."""
         dialect = dialect_of(request.method, request.path)
         try:
-            return self._decide(request, dialect)
+            return self._decide(request, dialect, named)
         except _Refused as refused:
             self._report(dialect, Result.REFUSED, reason=refused.reason, field=refused.error.param or "")
             raise refused.error from None
 
-    def _decide(self, request: Request, dialect: Dialect) -> RequestDecision:
+    def _decide(self, request: Request, dialect: Dialect, named: str) -> RequestDecision:
         if dialect is Dialect.MODELS:
             return self._list(request)
         if dialect is Dialect.OTHER:
             return self._pass(request)
-        return self._route(request, dialect)
+        return self._route(request, dialect, named)
 
     def _list(self, request: Request) -> Reject:
         rules = self._source.current()
@@ -88,18 +94,19 @@ class Bbr:
         forged = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name in request.headers)
         return Forward(remove_headers=forged, reroute=bool(forged))
 
-    def _route(self, request: Request, dialect: Dialect) -> Forward:
+    def _route(self, request: Request, dialect: Dialect, named: str) -> Forward:
         body = _readable_body(request)
         try:
             seen = peek(body, dialect, request.headers.get("content-type") or "")
         except PeekError as error:
             bad = BadRequest(error.message, reason=error.reason, param=error.param)
             raise _Refused(error.reason, bad) from error
-        way = self._source.current().resolve(seen.model)
+        way = self._source.current().resolve(named or seen.model)
         if way is None:
-            raise _no_model(seen.model)
-        self._report(dialect, Result.ROUTED, rewritten=way.rewritten)
-        return _forward(body, seen, way)
+            raise _no_model(named or seen.model)
+        rewritten = way.target != seen.model
+        self._report(dialect, Result.ROUTED, rewritten=rewritten)
+        return _forward(body, seen, way, rewritten=rewritten)
 
     def _report(
         self,
@@ -116,8 +123,9 @@ class Bbr:
 class BbrExchange(Exchange):
     """One request. The answer passes unseen."""
 
-    def __init__(self, service: Bbr) -> None:
+    def __init__(self, service: Bbr, named: str = "") -> None:
         self._service = service
+        self._named = named
 
     def decides_on_headers(self, request: Request) -> bool:
         """Only a model API's request is worth its body."""
@@ -125,7 +133,7 @@ class BbrExchange(Exchange):
 
     async def request(self, request: Request) -> RequestDecision:
         """Route, answer, pass or refuse."""
-        return self._service.decide(request)
+        return self._service.decide(request, self._named)
 
 
 class _Refused(Exception):
@@ -156,10 +164,10 @@ def _no_model(model: str) -> _Refused:
     )
 
 
-def _forward(body: bytes, seen: Peek, way: Resolution) -> Forward:
+def _forward(body: bytes, seen: Peek, way: Resolution, *, rewritten: bool) -> Forward:
     return Forward(
         set_headers=((MODEL_HEADER, way.target), (BASE_MODEL_HEADER, way.base)),
         metadata={NAMESPACE: {KEY: encode(digest_of(seen, way.target))}},
-        body=rewrite(body, seen, way.target) if way.rewritten else None,
+        body=rewrite(body, seen, way.target) if rewritten else None,
         reroute=True,
     )
