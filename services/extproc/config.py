@@ -70,13 +70,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def load(path: str | Path, kind: type[T]) -> T:
     """Read the YAML file at `path` as `kind`, a strict msgspec Struct; raise `ConfigError` with what is wrong where."""
+    return parse(read(path), kind, name=str(path))
+
+
+def read(path: str | Path) -> str:
+    """Return the text of the file at `path`; raise `ConfigError` when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, kind, name=str(path))
 
 
 def parse(text: str, kind: type[T], *, name: str = "configuration") -> T:

@@ -21,7 +21,10 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Health of one process. `liveness` is SERVING as long as it lives, the other names follow the readiness."""
+    """Health of one process. `liveness` is SERVING as long as it lives, `READY_NAMES` follow the readiness.
+
+    Each detail of the readiness has a name of its own, for people: balancers ask for the others.
+    """
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
@@ -52,5 +55,6 @@ class Health:
 
     async def _publish(self) -> None:
         serving = self._readiness.ready and not self._leaving
-        for name in READY_NAMES:
-            await self._servicer.set(name, _Status.SERVING if serving else _Status.NOT_SERVING)
+        states = {**dict.fromkeys(READY_NAMES, serving), **self._readiness.details}
+        for name, well in states.items():
+            await self._servicer.set(name, _Status.SERVING if well else _Status.NOT_SERVING)

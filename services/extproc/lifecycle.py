@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -40,6 +41,8 @@ class Parts:
     readiness: Readiness = field(default_factory=Readiness)
     observers: Sequence[Observer] = ()
     """Hear about every stream, besides the stream metrics."""
+    config_file: Path | None = None
+    """Where the configuration came from, for a service that follows its changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def command(
         try:
             settings = with_flags(load(config, kind), flags)
             settings = override(settings, flags)
-            uvloop.run(serve(name, settings, build))
+            uvloop.run(serve(name, settings, build, config))
         except (ConfigError, BindError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -101,15 +101,15 @@ def with_flags(config: C, flags: Mapping[str, object]) -> C:
     )
 
 
-async def serve(name: str, config: C, build: Build[C]) -> None:
-    """Run the service until SIGTERM or SIGINT, then drain and return."""
+async def serve(name: str, config: C, build: Build[C], file: Path | None = None) -> None:
+    """Run the service until SIGTERM or SIGINT, then drain and return. `file` is where `config` came from."""
     configure(config.log.level)
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     observer = StreamLog(name, config.log, chance=random.Random(), logger=logger)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    parts = Parts(observers=(observer,))
+    parts = Parts(observers=(observer,), config_file=file)
     async with running(lambda parts: build(config, parts), config.listen, config.limits, parts) as ports:
         logger.info("serving", service=name, port=ports.grpc, health=ports.health, metrics=ports.metrics)
         await stop.wait()

@@ -11,7 +11,7 @@ from services.openai.errors import Reason
 
 def counted(*records: RequestRecord) -> CollectorRegistry:
     registry = CollectorRegistry()
-    observer = PrometheusObserver(registry, version="1.2")
+    observer = PrometheusObserver(registry, version="1.2", now=lambda: 5.0, log=lambda *_, **__: None)
     for record in records:
         observer.request(record)
     return registry

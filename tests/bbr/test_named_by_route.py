@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from services.bbr.service import BASE_MODEL_HEADER, MODEL_CONTEXT, MODEL_HEADER
+from services.bbr.routing import BASE_MODEL_HEADER, MODEL_HEADER
+from services.bbr.service import MODEL_CONTEXT
 from services.extproc.decisions import Forward
 from services.extproc.errors import NotFound
 from tests.bbr.world import asking, bbr, chat
