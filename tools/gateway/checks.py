@@ -78,12 +78,13 @@ def _unknown_pools(path: Path, routes: Routes, epp_path: Path, epp: object) -> I
 def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
     """Yield routes that no request reaches, and models that reach no route."""
     known = _names(bbr, "models")
-    routed = {route.name for route in routes.routes}
+    routed = {route.base_model for route in routes.routes}
     for route in routes.routes:
         if route.base_model not in {None, *known} and getattr(bbr, "unknown_models", "reject") == "reject":
             yield f"{path}: no base model {route.base_model!r} in {bbr_path}; it has {', '.join(known)}"
+    alone = {route.model for route in routes.routes}
     for name in known:
-        if name not in routed:
+        if name not in routed | alone:
             yield f"{path}: no route for the base model {name!r} of {bbr_path}"
 
 

@@ -1,4 +1,4 @@
-"""The three ext_proc filters: who sees which part of a request and an answer, and what each may change."""
+"""The ext_proc filters: who sees which part of a request and an answer, and what each may change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import timedelta
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata import v3 as header_to_metadata
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
@@ -22,6 +23,11 @@ NONE = ext_proc.ProcessingModeBodySendMode.NONE
 BUFFERED = ext_proc.ProcessingModeBodySendMode.BUFFERED
 FULL_DUPLEX_STREAMED = ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED
 
+BBR_RESPONSE = "bbr-response"
+"""BBR once more, for answers. Off except on routes for requests that it renamed, which have the header `RENAMED`."""
+RENAMED = "x-gateway-client-model-name"
+"""The model as the client wrote it; set by BBR where the server is asked for another name."""
+
 BBR_METADATA = "gw.bbr"
 EPP_METADATA = "gw.epp"
 LB_METADATA = "envoy.lb"
@@ -31,14 +37,25 @@ REFUSAL_HEADERS = "content-type|retry-after"
 
 
 def http_filters(services: Services) -> list[HttpFilter]:
-    """BBR, safety, EPP, router: in the order in which a request passes them."""
+    """BBR, safety, EPP, router: in the order in which a request passes them; answers pass them the other way."""
     return [
         HttpFilter(name="bbr", typed_config=packed(_bbr(services.bbr))),
+        # Behind safety on the way back: safety judges what the server said, and knows the model by its own name.
+        HttpFilter(name=BBR_RESPONSE, typed_config=packed(_bbr_response(services.bbr))),
         HttpFilter(name="safety", typed_config=packed(_safety(services.safety))),
         HttpFilter(name="epp", typed_config=packed(_epp(services.epp))),
-        HttpFilter(
-            name="envoy.filters.http.router", typed_config=packed(router.Router(suppress_envoy_headers=True))
-        ),
+        _router(),
+    ]
+
+
+def leg_filters(services: Services, *, digest_header: str) -> list[HttpFilter]:
+    """As at the edge, but the prompt is judged already, and the digest comes as a header."""
+    return [
+        HttpFilter(name="digest", typed_config=packed(_digest_from(digest_header))),
+        HttpFilter(name="bbr", typed_config=packed(_bbr(services.bbr))),
+        HttpFilter(name=BBR_RESPONSE, typed_config=packed(_bbr_response(services.bbr))),
+        HttpFilter(name="epp", typed_config=packed(_epp(services.epp))),
+        _router(),
     ]
 
 
@@ -74,6 +91,42 @@ def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
         # content-length belongs to a body that BBR rewrote.
         mutation_rules=_may_change(f"x-gateway-.*|content-length|{REFUSAL_HEADERS}"),
         metadata_options=_metadata(receiving=[BBR_METADATA]),
+    )
+
+
+def _bbr_response(call: ServiceCall) -> ext_proc.ExternalProcessor:
+    """Return the filter that puts the client's own name of the model into the answer; metadata tells BBR which."""
+    return ext_proc.ExternalProcessor(
+        stat_prefix=BBR_RESPONSE.replace("-", "_"),
+        grpc_service=_grpc("bbr"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=SKIP,
+            request_body_mode=NONE,
+            request_trailer_mode=SKIP,
+            response_header_mode=SEND,
+            response_body_mode=FULL_DUPLEX_STREAMED,
+            response_trailer_mode=SEND,
+        ),
+        message_timeout=seconds(call.timeout_seconds),
+        # A name is no reason to lose an answer.
+        failure_mode_allow=True,
+        route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
+        mutation_rules=_may_change("content-length"),
+        metadata_options=_metadata(forwarding=[BBR_METADATA], receiving=[]),
+        response_attributes=["response.code_details"],
+    )
+
+
+def _digest_from(header: str) -> header_to_metadata.Config:
+    """Return the filter that gives the EPP the digest as it gets it at the edge."""
+    target = header_to_metadata.ConfigKeyValuePair(metadata_namespace=BBR_METADATA, key="digest")
+    rule = header_to_metadata.ConfigRule(header=header, on_header_present=target, remove=True)
+    return header_to_metadata.Config(request_rules=[rule])
+
+
+def _router() -> HttpFilter:
+    return HttpFilter(
+        name="envoy.filters.http.router", typed_config=packed(router.Router(suppress_envoy_headers=True))
     )
 
 
@@ -144,5 +197,5 @@ def _metadata(*, forwarding: list[str] | None = None, receiving: list[str]) -> e
     namespaces = ext_proc.MetadataOptionsMetadataNamespaces
     return ext_proc.MetadataOptions(
         forwarding_namespaces=namespaces(untyped=forwarding) if forwarding else None,
-        receiving_namespaces=namespaces(untyped=receiving),
+        receiving_namespaces=namespaces(untyped=receiving) if receiving else None,
     )
