@@ -69,6 +69,17 @@ async def test_readiness_follows_the_value_that_the_service_sets():
             assert await heard() == NOT_SERVING
 
 
+async def test_a_detail_has_a_health_name_and_changes_no_other():
+    """What is wrong and does not keep the service from its work is for people to see."""
+    parts = Parts()
+    parts.readiness.note("config", ok=True)
+    async with served(Fake(), parts=parts) as ports, watched(ports.grpc, "config") as heard:
+        assert await heard() == SERVING
+        parts.readiness.note("config", ok=False)
+        assert await heard() == NOT_SERVING
+        assert [await health(ports.grpc, name) for name in NAMES] == [SERVING] * len(NAMES)
+
+
 class Waiting(Fake):
     """A service that decides when the test says so."""
 
