@@ -206,3 +206,13 @@ async def test_a_pool_at_its_circuit_breaker_passes_the_request_on(gateway):
     answers = await asyncio.gather(*(gateway.ask("full", headers=slow) for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert served(gateway) == {"narrow": {"full": 1}, "second": {"chat": 1}}
+
+
+@pytest.mark.parametrize(("size", "crosses"), [(8191, True), (8192, False)])
+async def test_a_digest_below_eight_kib_crosses_and_a_larger_one_is_left_behind(gateway, size, crosses):
+    """Without one the leg's EPP picks by the model alone; the server never sees it as a header."""
+    answer = await gateway.ask("chat", digest_bytes=size)
+    assert answer.status_code == 200, answer.text
+    assert ("gw.bbr" in gateway.epp.metadata[-1]) is crosses
+    (entry,) = gateway.pools["first"].entries
+    assert "x-gateway-digest" not in {name for name, _ in entry["headers"]}

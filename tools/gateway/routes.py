@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from tools.gateway.conditions import HeaderCondition, Method, PathCondition
+from tools.gateway.conditions import HeaderCondition, HeaderName, Method, PathCondition
 
 MIB = 1024 * 1024
 
@@ -192,10 +192,21 @@ class ServiceCall(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise ValueError("`max_timeout_seconds` is below `timeout_seconds`")
 
 
+class BbrCall(ServiceCall, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How Envoy calls BBR, and what BBR's plugins get from it."""
+
+    headers: tuple[HeaderName, ...] = ()
+    """Request headers that plugins may set or remove, beside the gateway's own."""
+    answer_headers: tuple[HeaderName, ...] = ()
+    """The same for answers."""
+    answers: Literal["renamed", "all"] = "renamed"
+    """Which answers BBR sees: of requests that it renamed, or of all with a model, for response plugins."""
+
+
 class Services(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The three services, in the order in which a request meets them."""
 
-    bbr: ServiceCall = ServiceCall(timeout_seconds=2)
+    bbr: BbrCall = BbrCall(timeout_seconds=2)
     safety: ServiceCall = ServiceCall(timeout_seconds=5, max_timeout_seconds=30)
     epp: ServiceCall = ServiceCall(timeout_seconds=2, max_timeout_seconds=60)
 

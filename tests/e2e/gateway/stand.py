@@ -156,7 +156,7 @@ async def stand(
             settings = Settings(name=f"{pool}-1", model=model, adapters=tuple(others))
             server = await stack.enter_async_context(serve(settings))
             pools[pool].servers.append(server)
-        book = _book(bbr)
+        book = free_book(bbr)
         if bbr is None:
             replies = contextual_processor(seen[0], _rote_bbr(aliases or {}))
             await stack.enter_async_context(serving(book.bbr.port, replies))
@@ -204,7 +204,11 @@ def _routed(content: Json, asked: str, target: str) -> ext_proc.ProcessingRespon
         common.body_mutation = ext_proc.BodyMutation(body=body)
         headers |= {RENAMED: asked, "content-length": str(len(body))}
     common.header_mutation = set_headers(headers)
-    notes = {"digest": f"digest-of-{target}", "asked": asked, "target": target}
+    notes = {
+        "digest": f"digest-of-{target}".ljust(int(str(content.get("digest_bytes", 0))), "="),
+        "asked": asked,
+        "target": target,
+    }
     return ext_proc.ProcessingResponse(
         request_body=ext_proc.BodyResponse(response=common),
         dynamic_metadata=Struct.from_dict({"gw.bbr": notes}),
@@ -239,7 +243,8 @@ def _ports(pool: Pool) -> list[int]:
     return [server.port for server in pool.servers]
 
 
-def _book(bbr: int | None) -> AddressBook:
+def free_book(bbr: int | None = None) -> AddressBook:
+    """Return free ports for all that Envoy's configuration names; `bbr` where that has one already."""
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(dead_port()) for _ in range(5)]
     gateway, admin, own, safety, epp = (Address("127.0.0.1", port) for port in ports)

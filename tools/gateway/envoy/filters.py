@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import re2
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
@@ -15,7 +16,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from tools.gateway.envoy.clusters import grpc_service
 from tools.gateway.envoy.typed import packed, seconds
-from tools.gateway.routes import ServiceCall, Services
+from tools.gateway.routes import BbrCall, ServiceCall, Services
 
 SEND = ext_proc.ProcessingModeHeaderSendMode.SEND
 SKIP = ext_proc.ProcessingModeHeaderSendMode.SKIP
@@ -24,7 +25,8 @@ BUFFERED = ext_proc.ProcessingModeBodySendMode.BUFFERED
 FULL_DUPLEX_STREAMED = ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED
 
 BBR_RESPONSE = "bbr-response"
-"""BBR once more, for answers. Off except on routes for requests that it renamed, which have the header `RENAMED`."""
+"""BBR once more, for answers. Off except on routes for requests that it renamed, which have the header `RENAMED`, or
+on all routes with a model where its response plugins want that."""
 RENAMED = "x-gateway-client-model-name"
 """The model as the client wrote it; set by BBR where the server is asked for another name."""
 
@@ -73,7 +75,7 @@ def safety_mode(*, answers: bool) -> ext_proc.ProcessingMode:
     )
 
 
-def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
+def _bbr(call: BbrCall) -> ext_proc.ExternalProcessor:
     return ext_proc.ExternalProcessor(
         stat_prefix="bbr",
         grpc_service=_grpc("bbr"),
@@ -88,13 +90,13 @@ def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
         max_message_timeout=_longest(call),
         failure_mode_allow=call.fail_open,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
-        # content-length belongs to a body that BBR rewrote.
-        mutation_rules=_may_change(f"x-gateway-.*|content-length|{REFUSAL_HEADERS}"),
+        # content-length belongs to a body that BBR rewrote; a model's name may also stand in the path.
+        mutation_rules=_may_change(f"x-gateway-.*|:path|content-length|{REFUSAL_HEADERS}", *call.headers),
         metadata_options=_metadata(receiving=[BBR_METADATA]),
     )
 
 
-def _bbr_response(call: ServiceCall) -> ext_proc.ExternalProcessor:
+def _bbr_response(call: BbrCall) -> ext_proc.ExternalProcessor:
     """Return the filter that puts the client's own name of the model into the answer; metadata tells BBR which."""
     return ext_proc.ExternalProcessor(
         stat_prefix=BBR_RESPONSE.replace("-", "_"),
@@ -111,7 +113,7 @@ def _bbr_response(call: ServiceCall) -> ext_proc.ExternalProcessor:
         # A name is no reason to lose an answer.
         failure_mode_allow=True,
         route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
-        mutation_rules=_may_change("content-length"),
+        mutation_rules=_may_change("content-length", *call.answer_headers),
         metadata_options=_metadata(forwarding=[BBR_METADATA], receiving=[]),
         response_attributes=["response.code_details"],
     )
@@ -189,8 +191,9 @@ def _longest(call: ServiceCall) -> timedelta | None:
     return None if call.max_timeout_seconds is None else seconds(call.max_timeout_seconds)
 
 
-def _may_change(names: str) -> HeaderMutationRules:
-    return HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=names))
+def _may_change(names: str, *more: str) -> HeaderMutationRules:
+    regex = "|".join((names, *map(re2.escape, more)))
+    return HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=regex))
 
 
 def _metadata(*, forwarding: list[str] | None = None, receiving: list[str]) -> ext_proc.MetadataOptions:

@@ -45,6 +45,8 @@ def _entry(entry: Route, routes: Routes) -> list[route.Route]:
     """Return the routes of `entry`. One with a model is there twice, first for requests that BBR renamed."""
     if not entry.names_model:
         return [_without_model(entry, entry.body_limit or routes.body_limit)]
+    if routes.services.bbr.answers == "all":
+        return [_with_model(entry, routes.largest_body, names_restored())]
     renamed = _with_model(entry, routes.largest_body, names_restored(), present(RENAMED))
     return [renamed, _with_model(entry, routes.largest_body, {})]
 
