@@ -152,7 +152,6 @@ async def test_a_client_sees_its_own_name_and_every_other_byte(world, mode, safe
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_request_that_is_not_renamed_pays_nothing_on_the_way_back(world, stream):
     """Of the same model: no stream of the answers' filter is opened."""
-
     envoy: Envoy = world.lab.envoy
 
     def streams() -> int:
