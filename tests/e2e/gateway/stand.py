@@ -142,12 +142,11 @@ async def stand(
     models: Mapping[str, Sequence[str]],
     *,
     aliases: Mapping[str, str] | None = None,
-    bbr: int | None = None,
     extra: Sequence[int] = (),
 ) -> AsyncIterator[Stand]:
     """Run Envoy with `routes` and one mock server for each pool in `models` (pool → names that it serves) until the block ends.
 
-    `bbr` is the port of a real BBR in place of the one by rote; `extra` are more members of every pool.
+    `extra` are more members of every pool.
     """
     seen = Seen(), Seen(), Seen()
     async with contextlib.AsyncExitStack() as stack:
@@ -156,10 +155,9 @@ async def stand(
             settings = Settings(name=f"{pool}-1", model=model, adapters=tuple(others))
             server = await stack.enter_async_context(serve(settings))
             pools[pool].servers.append(server)
-        book = free_book(bbr)
-        if bbr is None:
-            replies = contextual_processor(seen[0], _rote_bbr(aliases or {}))
-            await stack.enter_async_context(serving(book.bbr.port, replies))
+        book = free_book()
+        replies = contextual_processor(seen[0], _rote_bbr(aliases or {}))
+        await stack.enter_async_context(serving(book.bbr.port, replies))
         await stack.enter_async_context(serving(book.safety.port, processor(seen[1], passing)))
         dead = stack.enter_context(dead_port())
         members = {f"pool-{name}": [*_ports(pool), dead, *extra] for name, pool in pools.items()}
@@ -243,9 +241,15 @@ def _ports(pool: Pool) -> list[int]:
     return [server.port for server in pool.servers]
 
 
-def free_book(bbr: int | None = None) -> AddressBook:
-    """Return free ports for all that Envoy's configuration names; `bbr` where that has one already."""
+def free_book(*, bbr: int | None = None, epp: int | None = None) -> AddressBook:
+    """Return free ports for all that Envoy's configuration names; `bbr` and `epp` where those have one already."""
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(dead_port()) for _ in range(5)]
-    gateway, admin, own, safety, epp = (Address("127.0.0.1", port) for port in ports)
-    return AddressBook(gateway, admin, own if bbr is None else Address("127.0.0.1", bbr), safety, epp)
+    gateway, admin, own_bbr, safety, own_epp = (Address("127.0.0.1", port) for port in ports)
+    return AddressBook(
+        gateway,
+        admin,
+        own_bbr if bbr is None else Address("127.0.0.1", bbr),
+        safety,
+        own_epp if epp is None else Address("127.0.0.1", epp),
+    )
