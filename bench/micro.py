@@ -10,11 +10,11 @@ import click
 import msgspec
 
 from bench.chain.machine import machine
-from bench.cost import digest, protocol, scheduling, services, texts
+from bench.cost import digest, protocol, routing, scheduling, services, texts
 from bench.cost.timing import Timing, measure
 
 RESULT = Path(__file__).parent / "results/micro.json"
-PARTS = (digest.cases, protocol.cases, scheduling.cases, texts.cases, services.cases)
+PARTS = (digest.cases, protocol.cases, scheduling.cases, texts.cases, services.cases, routing.cases)
 
 
 def table(timings: list[Timing]) -> str:

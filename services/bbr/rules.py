@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import enum
+import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from services.bbr.access import Access
+from services.bbr.rewrites import MAX_WEIGHT, Rewrite, Target
+from services.bbr.sources import BODY, PATH, is_source, is_sticky
+
+ALIAS = "alias"
+"""The rule that a resolution by an alias names."""
 
 
 class UnknownModels(enum.StrEnum):
@@ -38,7 +46,9 @@ class Resolution:
     base: str
     """The base model that routes match."""
     rewritten: bool = False
-    """`target` is not the name that the client wrote."""
+    """`target` is not the name that the client asked for."""
+    rule: str = ""
+    """The rewrite that chose the target, or `ALIAS`; empty where the name stands for itself."""
 
 
 class RuleError(ValueError):
@@ -47,37 +57,104 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Every name that can be asked for. Other rules are another object."""
+    """Every name that can be asked for, and by whom. Other rules are another object."""
 
     models: tuple[BaseModel, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Another name → the base model or adapter that it stands for."""
     unknown: UnknownModels = UnknownModels.REJECT
+    rewrites: tuple[Rewrite, ...] = ()
+    """An exact rewrite comes before an alias, an alias before a generic one; among equals the first counts."""
+    default_model: str = ""
+    """What a request asks for that names no model. Empty: it is refused."""
+    sources: tuple[str, ...] = (BODY, PATH)
+    """Where a request names its model; the first that does counts."""
+    access: Access = field(default_factory=Access)
+    answers_named_as_asked: bool = True
+    """After a rewrite the answer carries the client's name for the model."""
     ways: Mapping[str, Resolution] = field(init=False)
-    """Every name there is → its way."""
+    """Every name there is → its way; a name with several targets stands with the one of most weight."""
+    _own: Mapping[str, str] = field(init=False)
+    """Models and adapters → their base model."""
+    _exact: Mapping[str, Rewrite] = field(init=False)
+    _generic: Rewrite | None = field(init=False)
+    _generic_of_unknown: Rewrite | None = field(init=False)
 
     def __post_init__(self) -> None:
-        own = {name: Resolution(name, base) for name, base in self._served()}
+        own = dict(self._served())
+        exact = {match: rewrite for rewrite in reversed(self.rewrites) for match in rewrite.matches}
+        generic = [rewrite for rewrite in self.rewrites if not rewrite.matches]
         _check_names([name for name, _ in self._served()] + list(self.aliases))
-        if stray := sorted(set(self.aliases.values()) - set(own)):
-            raise RuleError(f"aliases stand for what is no model or adapter: {', '.join(stray)}")
-        renamed = {
-            alias: Resolution(target, own[target].base, rewritten=True)
-            for alias, target in self.aliases.items()
-        }
-        object.__setattr__(self, "ways", own | renamed)
+        self._check_targets(own)
+        self._set("_own", own)
+        self._set("_exact", exact)
+        self._set("_generic", next((each for each in generic if not each.only_unknown), None))
+        self._set("_generic_of_unknown", next(iter(generic), None))
+        self._set("ways", {name: self._listed(name) for name in (*own, *self.aliases, *exact)})
+        self._check_rest()
 
-    def resolve(self, model: str) -> Resolution | None:
-        """Return the way of `model`, or None when nothing knows it."""
+    def resolve(self, model: str, key: Callable[[str], str], chance: random.Random) -> Resolution | None:
+        """Return the way of `model`, or None when nothing knows it.
+
+        `key` gives the request's value of a rewrite's `sticky`, empty without one; then `chance` picks the target.
+        """
+        rewrite = self._rewrite(model)
+        if rewrite is not None:
+            return self._to(rewrite.pick(key(rewrite.sticky), chance), model, rewrite.name)
         if (way := self.ways.get(model)) is not None:
             return way
-        return Resolution(model, model) if self.unknown is UnknownModels.FORWARD and _is_name(model) else None
+        return Resolution(model, model) if self._forwards(model) else None
+
+    def base(self, model: str) -> str:
+        """Return the base model of `model`; of a name that no rule knows, itself."""
+        return self._own.get(model, model)
+
+    def _forwards(self, model: str) -> bool:
+        return self.unknown is UnknownModels.FORWARD and _is_name(model)
+
+    def _rewrite(self, model: str) -> Rewrite | None:
+        if (rewrite := self._exact.get(model)) is not None:
+            return rewrite
+        if model in self.aliases:
+            return None
+        if model in self._own:
+            return self._generic
+        return self._generic_of_unknown if _is_name(model) else None
+
+    def _to(self, target: str, asked: str, rule: str) -> Resolution:
+        return Resolution(target, self.base(target), rewritten=target != asked, rule=rule)
+
+    def _listed(self, name: str) -> Resolution:
+        if name in self._own:
+            return Resolution(name, self._own[name])
+        if (rewrite := self._exact.get(name)) is not None:
+            return self._to(max(rewrite.targets, key=_weight).model, name, rewrite.name)
+        return self._to(self.aliases[name], name, ALIAS)
 
     def _served(self) -> Iterator[tuple[str, str]]:
         for model in self.models:
             yield model.name, model.name
             for adapter in model.adapters:
                 yield adapter, model.name
+
+    def _check_targets(self, own: Mapping[str, str]) -> None:
+        if stray := sorted(set(self.aliases.values()) - own.keys()):
+            raise RuleError(f"aliases stand for what is no model or adapter: {', '.join(stray)}")
+        names = [rewrite.name for rewrite in self.rewrites]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise RuleError(f"two rewrites have the same name: {', '.join(twice)}")
+        for rewrite in self.rewrites:
+            _check_rewrite(rewrite, own, strict=self.unknown is UnknownModels.REJECT)
+
+    def _check_rest(self) -> None:
+        default = self.default_model
+        if default and not (self._rewrite(default) or default in self.ways or self._forwards(default)):
+            raise RuleError(f"the default model {default!r} is no name that can be asked for")
+        if wrong := [source for source in self.sources if not is_source(source)]:
+            raise RuleError(f"{wrong[0]!r} is no source of a model: expected body, path or header:NAME")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
 
 class RuleSource(Protocol):
@@ -96,6 +173,27 @@ class FixedRules:
     def current(self) -> Rules:
         """Return the rules."""
         return self.rules
+
+
+def _weight(target: Target) -> int:
+    return target.weight
+
+
+def _check_rewrite(rewrite: Rewrite, own: Mapping[str, str], *, strict: bool) -> None:
+    where = f"the rewrite {rewrite.name!r}"
+    if not rewrite.targets:
+        raise RuleError(f"{where} has no target")
+    for target in rewrite.targets:
+        if not (target.model in own or (not strict and _is_name(target.model))):
+            raise RuleError(f"{where} leads to what is no model or adapter: {target.model}")
+        if not 1 <= target.weight <= MAX_WEIGHT:
+            raise RuleError(f"{where} has a weight of {target.weight}: expected 1 to {MAX_WEIGHT}")
+    if bad := [name for name in rewrite.matches if not _is_name(name)]:
+        raise RuleError(f"{where} matches {bad[0]!r}, which is no model name")
+    if rewrite.only_unknown and rewrite.matches:
+        raise RuleError(f"{where} has `matches` and `only_unknown`: the latter is for a generic rewrite")
+    if rewrite.sticky and not is_sticky(rewrite.sticky):
+        raise RuleError(f"{where} is sticky by {rewrite.sticky!r}: expected user, session or header:NAME")
 
 
 def _check_names(names: list[str]) -> None:

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 
+from services.bbr.answers import AnswerExchange
+from services.bbr.chain import Chain
 from services.bbr.models import ModelList
-from services.bbr.records import Observer, Refusal, RequestRecord, Result
-from services.bbr.rules import Resolution, RuleSource
+from services.bbr.records import OTHER_NAME, Observer, RequestRecord, Result, Rewriting
+from services.bbr.refusals import Refused, no_model, unknown_path
+from services.bbr.routing import OWN_HEADERS, Routed, consumer, forward, permitted, read, resolve
+from services.bbr.rules import Rules, RuleSource
+from services.bbr.sources import PATH
 from services.extproc.decisions import Forward, Reject, RequestDecision
-from services.extproc.errors import BadRequest, ExtProcError, Internal, NotFound
+from services.extproc.errors import ExtProcError
 from services.extproc.events import Request
-from services.extproc.exchange import Exchange, FailMode
-from services.openai.dialects import Dialect, dialect_of, is_versioned, model_id
-from services.openai.digest import KEY, NAMESPACE, digest_of, encode
-from services.openai.errors import PeekError, Reason, error_body
-from services.openai.peek import Peek, peek, rewrite
+from services.extproc.exchange import FailMode
+from services.openai.dialects import Dialect, dialect_of, is_versioned, model_id, path_model
+from services.openai.errors import error_body
 
-MODEL_HEADER = "x-gateway-model-name"
-"""The model that the server is asked for, adapters included."""
-BASE_MODEL_HEADER = "x-gateway-base-model-name"
-"""The base model: what routes match."""
+MODEL_CONTEXT = "x-gateway-model"
+"""Key of the gRPC initial metadata by which a route names the model that is meant, whatever the request says.
 
-_SHOWN = 200  # characters of a client's own text in a message: a model name can be as long as a body
+Mirrors and fallbacks use it: their pool may know the model under another name. The request has passed BBR before, so
+access and plugins are not asked again.
+"""
+
+ANSWER_LIMIT = 16 * 1024 * 1024
+"""Bytes of a plain answer that are held for renaming; longer ones pass with the server's name."""
 
 
 class Bbr:
-    """The service: rules in, decisions out. It keeps nothing of a request."""
+    """The service: rules in, decisions out. It keeps nothing of a request. `chance` splits what is not sticky."""
 
     name = "bbr"
     fail_mode = FailMode.CLOSED  # unrouted, a request would only meet the route of last resort
 
-    def __init__(self, source: RuleSource, observer: Observer) -> None:
+    def __init__(
+        self,
+        source: RuleSource,
+        observer: Observer,
+        *,
+        chance: random.Random,
+        chain: Chain | None = None,
+        answer_limit: int = ANSWER_LIMIT,
+    ) -> None:
         self._source = source
         self._observer = observer
+        self._chance = chance
+        self._chain = chain
+        self._answer_limit = answer_limit
         self._models = ModelList(source.current())
 
-    def open(self, context: Mapping[str, str]) -> BbrExchange:  # noqa: ARG002 - one configuration for all routes
-        """Start an exchange."""
-        return BbrExchange(self)
+    def open(self, context: Mapping[str, str]) -> BbrExchange:
+        """Start an exchange, for the model that the route names if it does."""
+        return BbrExchange(self, context.get(MODEL_CONTEXT, ""), self._chain, limit=self._answer_limit)
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the words of the client's dialect."""
@@ -49,31 +67,55 @@ class Bbr:
         headers = (("content-type", "application/json"), *error.headers)
         return Reject(error.status, body=body, headers=headers, details=f"bbr_{error.reason}")
 
-    def decide(self, request: Request) -> RequestDecision:
+    def decides_on_headers(self, request: Request) -> bool:
+        """Say whether `request` needs no body to be decided: only a body that can name a model is worth waiting for."""
+        dialect = dialect_of(request.method, request.path)
+        if dialect is not Dialect.OTHER or PATH not in self._source.current().sources:
+            return dialect in {Dialect.MODELS, Dialect.OTHER}
+        return path_model(request.method, request.path) is None
+
+    def decide(self, request: Request, route_model: str = "") -> RequestDecision:
         """Decide on a request; every decision is reported once."""
         dialect = dialect_of(request.method, request.path)
-        try:
-            return self._decide(request, dialect)
-        except _Refused as refused:
-            self._report(dialect, Result.REFUSED, reason=refused.reason, field=refused.error.param or "")
-            raise refused.error from None
-
-    def _decide(self, request: Request, dialect: Dialect) -> RequestDecision:
-        if dialect is Dialect.MODELS:
-            return self._list(request)
-        if dialect is Dialect.OTHER:
-            return self._pass(request)
-        return self._route(request, dialect)
-
-    def _list(self, request: Request) -> Reject:
+        size = len(request.body or b"")
         rules = self._source.current()
+        try:
+            if dialect is Dialect.MODELS:
+                return self._list(request, rules)
+            routed = self._route(request, dialect, rules, route_model)
+            if routed is None:
+                return self._pass(request)
+            decision = forward(routed)
+        except Refused as refused:
+            error = refused.error
+            self._observer.request(
+                RequestRecord(
+                    dialect, Result.REFUSED, reason=refused.reason, field=error.param or "", body_bytes=size
+                )
+            )
+            raise error from None
+        self._observer.request(_record(routed, size))
+        return decision
+
+    def _list(self, request: Request, rules: Rules) -> Reject:
         if rules is not self._models.rules:
             self._models = ModelList(rules)
         model = model_id(request.path)
-        if (answer := self._models.answer(model)) is None:
-            raise _no_model(model)
-        self._report(Dialect.MODELS, Result.LISTED)
+        if (answer := self._models.answer(model, consumer(request, rules))) is None:
+            raise no_model(model)
+        self._observer.request(RequestRecord(Dialect.MODELS, Result.LISTED))
         return answer
+
+    def _route(self, request: Request, dialect: Dialect, rules: Rules, route_model: str) -> Routed | None:
+        reading = read(request, dialect, rules, route_model)
+        if reading is None:
+            return None
+        way = resolve(reading.asked, reading, rules, self._chance)
+        routed = Routed(reading, way, rules, self._chance)
+        if route_model:
+            return routed
+        permitted(reading, rules)
+        return self._chain.request(routed) if self._chain else routed
 
     def _pass(self, request: Request) -> Forward:
         """Let through what other routes may want, without the headers that only BBR sets.
@@ -81,85 +123,40 @@ class Bbr:
         A body under `/v1` is meant for a model; on a path that no model API has, nothing can route it.
         """
         if request.body != b"" and is_versioned(request.path):
-            url = f"{request.method} {request.path}"[:_SHOWN]
-            error = NotFound(f"unknown request URL: {url}", reason=Refusal.UNKNOWN_PATH, code="unknown_url")
-            raise _Refused(Refusal.UNKNOWN_PATH, error)
-        self._report(Dialect.OTHER, Result.PASSED)
-        forged = tuple(name for name in (MODEL_HEADER, BASE_MODEL_HEADER) if name in request.headers)
+            raise unknown_path(request.method, request.path)
+        self._observer.request(
+            RequestRecord(Dialect.OTHER, Result.PASSED, body_bytes=len(request.body or b""))
+        )
+        forged = tuple(name for name in OWN_HEADERS if name in request.headers)
         return Forward(remove_headers=forged, reroute=bool(forged))
 
-    def _route(self, request: Request, dialect: Dialect) -> Forward:
-        body = _readable_body(request)
-        try:
-            seen = peek(body, dialect, request.headers.get("content-type") or "")
-        except PeekError as error:
-            bad = BadRequest(error.message, reason=error.reason, param=error.param)
-            raise _Refused(error.reason, bad) from error
-        way = self._source.current().resolve(seen.model)
-        if way is None:
-            raise _no_model(seen.model)
-        self._report(dialect, Result.ROUTED, rewritten=way.rewritten)
-        return _forward(body, seen, way)
 
-    def _report(
-        self,
-        dialect: Dialect,
-        result: Result,
-        *,
-        rewritten: bool = False,
-        reason: Reason | Refusal | None = None,
-        field: str = "",
-    ) -> None:
-        self._observer.request(RequestRecord(dialect, result, rewritten, reason, field))
+class BbrExchange(AnswerExchange):
+    """One request, or one answer, or both: as the filter sends them."""
 
-
-class BbrExchange(Exchange):
-    """One request. The answer passes unseen."""
-
-    def __init__(self, service: Bbr) -> None:
+    def __init__(self, service: Bbr, route_model: str, chain: Chain | None, *, limit: int) -> None:
+        super().__init__(chain, limit=limit)
         self._service = service
+        self._route_model = route_model
 
     def decides_on_headers(self, request: Request) -> bool:
-        """Only a model API's request is worth its body."""
-        return dialect_of(request.method, request.path) in {Dialect.MODELS, Dialect.OTHER}
+        """Only a body that can name a model is waited for."""
+        return self._service.decides_on_headers(request)
 
     async def request(self, request: Request) -> RequestDecision:
         """Route, answer, pass or refuse."""
-        return self._service.decide(request)
+        decision = self._service.decide(request, self._route_model)
+        if isinstance(decision, Forward):
+            self.names = decision.metadata
+        return decision
 
 
-class _Refused(Exception):
-    """A refusal on its way to being reported."""
-
-    def __init__(self, reason: Reason | Refusal, error: ExtProcError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.error = error
-
-
-def _readable_body(request: Request) -> bytes:
-    if request.body is None:
-        message = "the gateway hides this request's body from its router, so the model cannot be read"
-        raise _Refused(Refusal.BODY_NOT_SEEN, Internal(message, reason=Refusal.BODY_NOT_SEEN))
-    encoding = request.headers.get("content-encoding") or "identity"
-    if encoding.lower() != "identity":
-        message = f"content-encoding {encoding[:_SHOWN]!r} is not supported: send the body as it is"
-        raise _Refused(Refusal.CONTENT_ENCODING, BadRequest(message, reason=Refusal.CONTENT_ENCODING))
-    return request.body
-
-
-def _no_model(model: str) -> _Refused:
-    message = f"the model {model[:_SHOWN]!r} does not exist; GET /v1/models lists those that do"
-    return _Refused(
-        Refusal.MODEL_NOT_FOUND,
-        NotFound(message, reason=Refusal.MODEL_NOT_FOUND, param="model", code="model_not_found"),
-    )
-
-
-def _forward(body: bytes, seen: Peek, way: Resolution) -> Forward:
-    return Forward(
-        set_headers=((MODEL_HEADER, way.target), (BASE_MODEL_HEADER, way.base)),
-        metadata={NAMESPACE: {KEY: encode(digest_of(seen, way.target))}},
-        body=rewrite(body, seen, way.target) if way.rewritten else None,
-        reroute=True,
+def _record(routed: Routed, size: int) -> RequestRecord:
+    reading, way = routed.reading, routed.way
+    rewriting = None
+    if way.rule:
+        known = reading.asked in routed.rules.ways
+        rewriting = Rewriting(way.rule, reading.asked if known else OTHER_NAME, way.target)
+    return RequestRecord(
+        reading.dialect, Result.ROUTED, routed.rewritten, body_bytes=size, rewriting=rewriting
     )

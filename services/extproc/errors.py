@@ -43,6 +43,13 @@ class Blocked(ExtProcError):
     default_reason = "blocked"
 
 
+class Forbidden(ExtProcError):
+    """Not for this client."""
+
+    status = 403
+    default_reason = "forbidden"
+
+
 class NotFound(ExtProcError):
     """No such model."""
 

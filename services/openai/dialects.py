@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from urllib.parse import unquote
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 
 class Dialect(enum.StrEnum):
@@ -114,7 +115,12 @@ _POST: Mapping[tuple[str, ...], Dialect] = MappingProxyType(
     }
 )
 
-_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?")
+_VERSION_TEXT = r"v\d+(?:(?:alpha|beta)\d*)?"
+_VERSION = re.compile(_VERSION_TEXT)
+_MODEL_IN_PATH = re.compile(
+    rf"(?:/+(?!{_VERSION_TEXT}/)[^/?]+)*/+{_VERSION_TEXT}/+models/+([^/?][^?]*?)(?::[^:/?]*)?/*(?:\?.*)?"
+)
+"""The id is all up to the last colon: ids hold slashes, and some hold colons too."""
 
 
 def dialect_of(method: str, path: str) -> Dialect:
@@ -137,6 +143,27 @@ def dialect_of(method: str, path: str) -> Dialect:
 def model_id(path: str) -> str:
     """Return the id in `…/models/{id}`, which may hold slashes; empty for the list itself."""
     return unquote("/".join(_tail(path)[1][1:]))
+
+
+class PathModel(NamedTuple):
+    """A model that a path names: decoded, and `path[start:end]` as written."""
+
+    model: str
+    start: int
+    end: int
+
+    def renamed(self, path: str, model: str) -> str:
+        """Return `path` with `model` in this one's place. Slashes stay slashes: edges refuse escaped ones."""
+        return path[: self.start] + quote(model) + path[self.end :]
+
+
+def path_model(method: str, path: str) -> PathModel | None:
+    """Return the model of `POST …/v1/models/{id}` and `POST …/v1/models/{id}:{verb}`; `path` may carry a query.
+
+    Servers of such paths (KServe's `:predict`, Google's `:generateContent`) do not look for a model in the body.
+    """
+    found = _MODEL_IN_PATH.fullmatch(path) if method == "POST" else None
+    return None if found is None else PathModel(unquote(found[1]), found.start(1), found.end(1))
 
 
 def is_versioned(path: str) -> bool:

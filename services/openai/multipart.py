@@ -44,12 +44,26 @@ def boundary_of(content_type: str) -> bytes | None:
 def form_fields(body: bytes, boundary: bytes) -> list[Field]:
     """Return the parts of a form in order: name, and span of the content. A file keeps the name of its field."""
     fields: list[Field] = []
-    for start, end in _parts(body, b"--" + boundary):
+    for start, end in _parts(body, boundary):
         if len(fields) == MAX_PARTS:
             raise PeekError(Reason.TOO_MANY_FIELDS, f"form has more than {MAX_PARTS} parts")
         name, content = _head(body, start, end)
         fields.append(Field(name, content, end))
     return fields
+
+
+def field_before(body: bytes, at: int, name: str, value: bytes) -> bytes:
+    """Return the bytes of one more field, to stand before the delimiter line at `body[at]`."""
+    dash = body[at : body.index(_BREAK, at)].rstrip(b" \t")
+    head = f'Content-Disposition: form-data; name="{name}"'.encode()
+    return _BREAK.join((dash, head, b"", value, b""))
+
+
+def first_delimiter(body: bytes, boundary: bytes) -> int:
+    """Return where the first delimiter line of a form begins."""
+    dash = b"--" + boundary
+    # Every delimiter but one at the very start has its line break before it, so text before it is skipped.
+    return 0 if body.startswith(dash) else _find(body, _BREAK + dash, 0) + len(_BREAK)
 
 
 def decoded(value: bytes, name: str) -> str:
@@ -60,13 +74,12 @@ def decoded(value: bytes, name: str) -> str:
         raise PeekError(Reason.NOT_UTF8, f"field {name!r} is not UTF-8", param=name) from None
 
 
-def _parts(body: bytes, dash: bytes) -> Iterator[Span]:
+def _parts(body: bytes, boundary: bytes) -> Iterator[Span]:
     """Yield the span between two delimiter lines, headers included, the line break before the second left out."""
     if not body:
         raise PeekError(Reason.EMPTY_BODY, "body is empty, expected a form")
-    # Every delimiter but one at the very start has its line break before it, so text before it is skipped.
-    at = 0 if body.startswith(dash) else _find(body, _BREAK + dash, 0) + len(_BREAK)
-    at += len(dash)
+    dash = b"--" + boundary
+    at = first_delimiter(body, boundary) + len(dash)
     while not body.startswith(b"--", at):
         line_end = _PADDING.match(body, at)
         if line_end is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from services.openai.dialects import SHAPES, Dialect
 from services.openai.errors import PeekError, Reason
-from services.openai.multipart import boundary_of, decoded, form_fields
+from services.openai.multipart import boundary_of, decoded, field_before, first_delimiter, form_fields
 from services.openai.spans import Fields, Span, splice, top_level
 
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -33,8 +33,11 @@ class Peek:
 
     dialect: Dialect
     model: str
+    """Empty where the body names none, if that was allowed."""
     span: Span
-    """Where the model stands in the body: with its quotes in JSON, the bare value in a form."""
+    """Where the model stands in the body: with its quotes in JSON, the bare value in a form. Empty where it would."""
+    model_field: bool = True
+    """The body has the field, be it empty."""
     form: bool = False
     """The body is multipart/form-data."""
     stream: bool = False
@@ -54,27 +57,75 @@ class Peek:
         return sum(map(len, self.prompt))
 
 
-def peek(body: bytes, dialect: Dialect, content_type: str = "") -> Peek:
-    """Read a request of `dialect`. Raises `PeekError` with a message for the client when it is not one."""
+def peek(body: bytes, dialect: Dialect, content_type: str = "", *, model_optional: bool = False) -> Peek:
+    """Read a request of `dialect`. Raises `PeekError` with a message for the client when it is not one.
+
+    `model_optional` lets a body pass that has no model, an empty one or null: something else names it.
+    """
     if SHAPES[dialect].form and (boundary := boundary_of(content_type)) is not None:
-        return _read(body, dialect, Fields(form_fields(body, boundary)), form=True)
-    return _read(body, dialect, Fields(top_level(body)), form=False)
+        fields, first = form_fields(body, boundary), first_delimiter(body, boundary)
+        return _read(body, dialect, Fields(fields), first if model_optional else None, form=True)
+    fields = top_level(body)
+    return _read(body, dialect, Fields(fields), body.index(b"{") + 1 if model_optional else None, form=False)
+
+
+def peek_unknown(body: bytes) -> Peek:
+    """Read a body of no known dialect: its model, if it is a JSON object that has one. Nothing is demanded.
+
+    Raises `PeekError` only for a model that is given twice.
+    """
+    prompt = (body,) if body else ()
+    try:
+        fields = Fields(top_level(body))
+    except PeekError:
+        return Peek(Dialect.OTHER, "", (0, 0), model_field=False, prompt=prompt)
+    values, span = _Values(body, fields, form=False), fields.find("model")
+    model = values.text("model") if span else ""
+    return Peek(
+        Dialect.OTHER, model, span or (0, 0), model_field=bool(model), user=values.text("user"), prompt=prompt
+    )
 
 
 def rewrite(body: bytes, seen: Peek, model: str) -> bytes:
     """Return `body` with `model` in place of the one that was `seen`, and every other byte as it was."""
-    return splice(body, seen.span, model.encode() if seen.form else msgspec.json.encode(model))
+    value = model.encode() if seen.form else msgspec.json.encode(model)
+    if not seen.model_field:
+        at = seen.span[0]
+        value = field_before(body, at, "model", value) if seen.form else _member(body, at, value)
+    return splice(body, seen.span, value)
 
 
-def _read(body: bytes, dialect: Dialect, fields: Fields, *, form: bool) -> Peek:
+def field_text(body: bytes, name: str, content_type: str = "") -> str | None:
+    """Return a top-level field: a string's text, anything else as its JSON; None when the body lacks it."""
+    boundary = boundary_of(content_type)
+    fields = top_level(body) if boundary is None else form_fields(body, boundary)
+    span = Fields(fields).find(name)
+    if span is None:
+        return None
+    raw = body[span[0] : span[1]]
+    if boundary is not None:
+        return decoded(raw, name)
+    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
+
+
+def _member(body: bytes, at: int, value: bytes) -> bytes:
+    """Return `value` as the first member of the object that opens before `at`."""
+    lone = body[cast("re.Match[bytes]", _SPACE.match(body, at)).end()] == ord("}")
+    return b'"model":' + value + (b"" if lone else b",")
+
+
+def _read(body: bytes, dialect: Dialect, fields: Fields, first: int | None, *, form: bool) -> Peek:
+    """Read the facts; `first` is where a missing model would stand, None where it may not be missing."""
     shape = SHAPES[dialect]
     values = _Values(body, fields, form=form)
-    model = values.model()
+    given = fields.find("model")
+    model = values.model(optional=first is not None)
     values.require(shape.content)
     return Peek(
         dialect=dialect,
         model=model,
-        span=fields.get("model"),
+        span=given or (first or 0, first or 0),
+        model_field=given is not None,
         form=form,
         stream=values.flag("stream"),
         max_tokens=values.count(LIMITS),
@@ -95,14 +146,19 @@ class _Values:
     def __init__(self, body: bytes, fields: Fields, *, form: bool) -> None:
         self._body, self._fields, self._form = body, fields, form
 
-    def model(self) -> str:
+    def model(self, *, optional: bool) -> str:
+        absent = {None} if self._form else {None, b"null"}
+        if optional and self._short("model") in absent:
+            return ""
         start, _ = self._fields.get("model")
         if not self._form and self._body[start : start + 1] != b'"':
             raise PeekError(Reason.WRONG_TYPE, "field 'model' must be a string", param="model")
         model = self.text("model")
-        if not model.strip():
-            raise PeekError(Reason.FIELD_EMPTY, "field 'model' is empty", param="model")
-        return model
+        if model.strip():
+            return model
+        if optional:
+            return ""
+        raise PeekError(Reason.FIELD_EMPTY, "field 'model' is empty", param="model")
 
     def require(self, names: tuple[str, ...]) -> None:
         """Refuse a body that gives none of `names`, or gives them as null."""

@@ -39,6 +39,18 @@ class Event:
                 out += bom + b"".join(b"data: " + part + (eol or b"\n") for part in data.split(b"\n"))
         return bytes(out)
 
+    def place(self, at: int) -> int:
+        """Return where byte `at` of `data` stands in `raw`."""
+        start = before = 0
+        for line, eol in _lines(self.raw):
+            name, value = _field(line)
+            if name == b"data":
+                if at <= before + len(value):
+                    return start + len(line) - len(value) + at - before
+                before += len(value) + 1  # the line feed that joins
+            start += len(line) + len(eol)
+        raise IndexError(at)
+
 
 @dataclass(frozen=True, slots=True)
 class TooLong:

@@ -7,6 +7,7 @@ import pytest
 from services.bbr.config import Config
 from services.bbr.rules import Resolution, UnknownModels
 from services.extproc.config import ConfigError, load, parse
+from tests.bbr.world import way
 
 FILE = Path(__file__).parents[2] / "config" / "bbr.yaml"
 
@@ -23,8 +24,8 @@ def test_the_shipped_file_is_the_demo():
         "recommender",
         "llama",
     ]
-    assert rules.resolve("llama") == Resolution(
-        "llama-3.1-8b-instruct", "llama-3.1-8b-instruct", rewritten=True
+    assert way(rules, "llama") == Resolution(
+        "llama-3.1-8b-instruct", "llama-3.1-8b-instruct", rewritten=True, rule="alias"
     )
     assert rules.unknown is UnknownModels.REJECT
     assert (config.listen.port, config.listen.health_port, config.listen.metrics_port) == (9004, 9005, 9094)
@@ -34,7 +35,7 @@ def test_a_file_needs_only_its_models():
     """Everything else has a default, the reference's ports among them."""
     config = parse("models: [{name: m}]", Config)
     assert (config.listen.port, config.listen.health_port) == (9004, 9005)
-    assert config.rules().resolve("m") == Resolution("m", "m")
+    assert way(config.rules(), "m") == Resolution("m", "m")
 
 
 @pytest.mark.parametrize(

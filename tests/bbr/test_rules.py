@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from services.bbr.rules import BaseModel, FixedRules, Resolution, RuleError, Rules, UnknownModels
+from tests.bbr.world import way
 
 LLAMA = BaseModel("llama", adapters=("food", "cad"))
 GEMMA = BaseModel("gemma")
@@ -10,34 +11,34 @@ RULES = Rules((LLAMA, GEMMA), aliases={"l": "llama", "f": "food"})
 
 
 @pytest.mark.parametrize(
-    ("asked", "way"),
+    ("asked", "expected"),
     [
         ("llama", Resolution("llama", "llama")),
         ("gemma", Resolution("gemma", "gemma")),
         ("food", Resolution("food", "llama")),
-        ("l", Resolution("llama", "llama", rewritten=True)),
-        ("f", Resolution("food", "llama", rewritten=True)),
+        ("l", Resolution("llama", "llama", rewritten=True, rule="alias")),
+        ("f", Resolution("food", "llama", rewritten=True, rule="alias")),
         ("Llama", None),
         ("", None),
         ("llama ", None),
     ],
 )
-def test_a_name_leads_to_a_target_and_its_base(asked, way):
+def test_a_name_leads_to_a_target_and_its_base(asked, expected):
     """Adapters keep their name and go to their base; aliases are rewritten; names are exact."""
-    assert RULES.resolve(asked) == way
+    assert way(RULES, asked) == expected
 
 
 def test_an_unknown_name_can_be_its_own_base():
     """For gateways whose routes know more than the rules."""
     rules = Rules((LLAMA,), unknown=UnknownModels.FORWARD)
-    assert rules.resolve("mistral") == Resolution("mistral", "mistral")
-    assert rules.resolve("food") == Resolution("food", "llama")
+    assert way(rules, "mistral") == Resolution("mistral", "mistral")
+    assert way(rules, "food") == Resolution("food", "llama")
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\0", " a"])
 def test_what_cannot_be_a_header_is_not_forwarded(name):
     """It would break the request's headers."""
-    assert Rules((), unknown=UnknownModels.FORWARD).resolve(name) is None
+    assert way(Rules((), unknown=UnknownModels.FORWARD), name) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.bbr.records import Refusal, RequestRecord, Result
+from services.bbr.records import Refusal, RequestRecord, Result, Rewriting
 from services.bbr.rules import BaseModel, Rules, UnknownModels
 from services.extproc.decisions import Forward, Reject
 from services.extproc.errors import BadRequest, ExtProcError, Internal, NotFound, Overloaded, TooLarge
@@ -37,7 +37,10 @@ def refused(request, **world) -> tuple[ExtProcError, RequestRecord]:
 def test_a_request_gets_its_model_and_base_model_as_headers(model, target, base):
     """And its route is chosen again, now that routes can match them."""
     decision = forwarded(asking(chat(model)))
-    assert decision.set_headers == (("x-gateway-model-name", target), ("x-gateway-base-model-name", base))
+    assert decision.set_headers[:2] == (
+        ("x-gateway-model-name", target),
+        ("x-gateway-base-model-name", base),
+    )
     assert decision.reroute
 
 
@@ -142,7 +145,9 @@ def test_a_body_that_is_no_request_is_a_400(body, reason, param):
     error, record = refused(asking(body))
     assert isinstance(error, BadRequest)
     assert (error.reason, error.param) == (reason, param)
-    assert record == RequestRecord(Dialect.CHAT, Result.REFUSED, reason=reason, field=param or "")
+    assert record == RequestRecord(
+        Dialect.CHAT, Result.REFUSED, reason=reason, field=param or "", body_bytes=len(body)
+    )
 
 
 def test_a_compressed_body_is_refused_in_plain_words():
@@ -184,7 +189,8 @@ def test_what_is_not_for_a_model_passes(request_):
     """Requests without a body, and paths outside the model APIs: other routes may want them."""
     notes = Notes()
     assert forwarded(request_, notes=notes) == Forward()
-    assert notes.records == [RequestRecord(Dialect.OTHER, Result.PASSED)]
+    size = len(request_.body or b"")
+    assert notes.records == [RequestRecord(Dialect.OTHER, Result.PASSED, body_bytes=size)]
 
 
 def test_a_forged_model_header_does_not_pass():
@@ -239,8 +245,17 @@ def test_new_rules_are_followed_at_once():
 @pytest.mark.parametrize(
     ("request_", "record"),
     [
-        (asking(chat("llama")), RequestRecord(Dialect.CHAT, Result.ROUTED)),
-        (asking(chat("l")), RequestRecord(Dialect.CHAT, Result.ROUTED, rewritten=True)),
+        (asking(chat("llama")), RequestRecord(Dialect.CHAT, Result.ROUTED, body_bytes=len(chat("llama")))),
+        (
+            asking(chat("l")),
+            RequestRecord(
+                Dialect.CHAT,
+                Result.ROUTED,
+                rewritten=True,
+                body_bytes=len(chat("l")),
+                rewriting=Rewriting("alias", "l", "llama"),
+            ),
+        ),
         (asking(b"", "/v1/models", "GET"), RequestRecord(Dialect.MODELS, Result.LISTED)),
     ],
 )

@@ -36,12 +36,13 @@ class Seen:
     requests: list[dict[str, str]] = field(default_factory=list)
     contexts: list[dict[str, str]] = field(default_factory=list)
     attributes: list[dict[str, object]] = field(default_factory=list)
+    metadata: list[dict[str, object]] = field(default_factory=list)
     responses: int = 0
     logs: list[HttpAccessLogEntry] = field(default_factory=list)
     logged: asyncio.Event = field(default_factory=asyncio.Event)
 
     def forget(self) -> None:
-        for notes in (self.requests, self.contexts, self.attributes, self.logs):
+        for notes in (self.requests, self.contexts, self.attributes, self.metadata, self.logs):
             notes.clear()
         self.responses = 0
         self.logged.clear()
@@ -50,6 +51,12 @@ class Seen:
 def headers_of(message: ext_proc.HttpHeaders) -> dict[str, str]:
     assert message.headers is not None
     return {h.key: (h.raw_value or h.value.encode()).decode() for h in message.headers.headers}
+
+
+def metadata_of(message: ext_proc.ProcessingRequest) -> dict[str, object]:
+    """Return the dynamic metadata that came with `message`, by namespace."""
+    found = message.metadata_context.filter_metadata if message.metadata_context else {}
+    return {namespace: values.to_dict() for namespace, values in found.items()}
 
 
 def set_headers(values: dict[str, str]) -> ext_proc.HeaderMutation:
@@ -106,20 +113,31 @@ def picked(endpoints: str, decision: str) -> ext_proc.ProcessingResponse:
 Reply = Callable[[ext_proc.ProcessingRequest], ext_proc.ProcessingResponse]
 
 
+ContextReply = Callable[[ext_proc.ProcessingRequest, dict[str, str]], ext_proc.ProcessingResponse]
+"""A reply that also depends on the stream's initial metadata."""
+
+
 def processor(seen: Seen, reply: Reply) -> grpc.GenericRpcHandler:
     """One ext_proc service that notes what it is told and answers by `reply`."""
+    return contextual_processor(seen, lambda message, _: reply(message))
+
+
+def contextual_processor(seen: Seen, reply: ContextReply) -> grpc.GenericRpcHandler:
+    """Return the same for a service that routes tell something."""
 
     async def process(
         messages: AsyncIterator[ext_proc.ProcessingRequest], context: Context
     ) -> AsyncIterator[Message]:
-        seen.contexts.append({key: str(value) for key, value in context.invocation_metadata() or ()})
+        told = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        seen.contexts.append(told)
         async for message in messages:
             if message.request_headers:
                 seen.requests.append(headers_of(message.request_headers))
                 seen.attributes.append({k: v.to_dict() for k, v in message.attributes.items()})
+                seen.metadata.append(metadata_of(message))
             if message.response_headers:
                 seen.responses += 1
-            yield reply(message)
+            yield reply(message, told)
 
     return _handler(
         "envoy.service.ext_proc.v3.ExternalProcessor", "Process", process, ext_proc.ProcessingRequest.parse

@@ -54,6 +54,24 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
             "- name: recommender\n  - name: other",
             "no route for .* 'other'",
         ),
+        (
+            "routes.yaml",
+            "pools: [{pool: deepseek}]",
+            "pools: [{pool: deepseek}]\n    fallbacks: [{pool: llama, model: lama}]",
+            "asks llama for 'lama', which is not in",
+        ),
+        (
+            "routes.yaml",
+            "pools: [{pool: llama}]",
+            "pools: [{pool: llama}]\n  - model: food-review\n    pools: [{pool: gemma}]",
+            "route 'food-review' is never reached: that of its base model 'llama-3.1-8b-instruct'",
+        ),
+        (
+            "routes.yaml",
+            "pools: [{pool: deepseek}]",
+            "pools: [{pool: deepseek}]\n    mirrors: [{pool: shadow, percent: 1}]",
+            "the pool 'shadow' is not in",
+        ),
         ("bbr.yaml", "body_bytes: 33554432", "body_bytes: 1024", "body_bytes is 1024, and .* of 33554432"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -12,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.e2e.gateway.stack import free_offset
+from tools.gateway.binaries import find
 from tools.gateway.cli import command_line, main
 from tools.gateway.plan import Options
+from tools.gateway.validation import complaint
 
 CONFIG = Path(__file__).parents[2] / "config"
 OFFSET = free_offset()  # no test here gets as far as opening a port
@@ -136,6 +139,33 @@ def test_render_prints_what_envoy_reads(config_dir):
     local = invoke("render", "--config-dir", str(config_dir), "--local", "--port-offset", "100")
     assert "portValue: 9106" in local.stdout
     assert "address: safety" not in local.stdout
+
+
+def test_render_writes_a_file_in_one_step(config_dir):
+    """The old one is replaced, and nothing else is left in the folder."""
+    path = config_dir.parent / "out" / "envoy.json"
+    path.parent.mkdir()
+    path.write_text("old")
+    run = invoke("render", "--config-dir", str(config_dir), "--format", "json", "-o", str(path))
+    assert (run.exit_code, run.stdout) == (0, "")
+    assert json.loads(path.read_text())["node"]["id"] == "gateway-1"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("syntax", ["yaml", "json"])
+def test_render_can_have_envoy_check_it(config_dir, syntax):
+    """What passes is printed as without the check."""
+    run = invoke("render", "--config-dir", str(config_dir), "--format", syntax, "--validate")
+    assert run.exit_code == 0, run.stderr
+    assert "gateway-1" in run.stdout
+
+
+@pytest.mark.e2e
+def test_what_envoy_refuses_is_said_in_its_words():
+    """Here a listener without an address."""
+    said = complaint(find().envoy, '{"static_resources": {"listeners": [{"name": "x"}]}}', "json")
+    assert "error adding listener named 'x': address is necessary" in said
 
 
 def test_render_of_a_bad_file_is_one_sentence(config_dir):

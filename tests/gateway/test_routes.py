@@ -29,6 +29,32 @@ def test_pools_are_listed_once_in_the_order_of_the_routes():
     assert found.pools == ("b", "a", "c")
 
 
+def test_pools_of_mirrors_and_fallbacks_are_pools_too():
+    """They need a cluster and the EPP's attention like any other."""
+    found = routes(
+        "routes: [{base_model: m, pools: [{pool: a}], fallbacks: [{pool: b}], mirrors: [{pool: c, percent: 1}]}]"
+    )
+    assert found.pools == ("a", "b", "c")
+    assert found.has_legs
+
+
+def test_a_route_with_more_conditions_may_stand_before_the_models_own():
+    """The first that matches decides, so the order says which one is special."""
+    found = routes(
+        "routes: [{name: beta, base_model: m, headers: [{name: x-tier, exact: beta}], pools: [{pool: b}]},"
+        " {base_model: m, pools: [{pool: a}]}]"
+    )
+    assert [route.name for route in found.routes] == ["beta", "m"]
+    assert not found.has_legs
+
+
+def test_limits_of_a_pool_are_its_own_or_the_default():
+    """Nothing is limited by accident."""
+    found = routes(ROUTE + "pool_limits: {a: {max_requests: 2}}")
+    assert (found.limits("a").max_requests, found.limits("a").max_pending) == (2, 20000)
+    assert found.limits("other").max_requests == 20000
+
+
 def test_a_path_has_its_own_limit_or_the_files():
     """Retries may keep as much as the most generous path lets in."""
     found = routes(
@@ -44,7 +70,57 @@ def test_a_path_has_its_own_limit_or_the_files():
     [
         ("routes: []", "$.routes", "length >= 1"),
         ("routes: [{base_model: m, pools: []}]", "$.routes[0].pools", "length >= 1"),
-        ("routes: [{pools: [{pool: a}]}]", "$.routes[0]", "either `base_model` or `model`"),
+        ("routes: [{pools: [{pool: a}]}]", "$.routes[0]", "or else a `path` and its own `name`"),
+        ("routes: [{path: {prefix: /x}, pools: [{pool: a}]}]", "$.routes[0]", "and its own `name`"),
+        (
+            "routes: [{name: n, headers: [{name: h, exact: v}], pools: [{pool: a}]}]",
+            "$.routes[0]",
+            "or else a `path`",
+        ),
+        (
+            "routes: [{name: n, path: {prefix: /x}, pools: [{pool: a}], fallbacks: [{pool: b}]}]",
+            "$.routes[0]",
+            "routes with a model",
+        ),
+        (
+            "routes: [{base_model: m, read_body: false, pools: [{pool: a}]}]",
+            "$.routes[0]",
+            "belong to routes without a model",
+        ),
+        (
+            "routes: [{base_model: m, path: {prefix: /x, exact: /y}, pools: [{pool: a}]}]",
+            "$.routes[0].path",
+            "exactly one of exact, prefix, regex",
+        ),
+        ("routes: [{base_model: m, path: {exact: x}, pools: [{pool: a}]}]", "$.routes[0].path", "a slash"),
+        (
+            "routes: [{base_model: m, path: {regex: '(?=x)'}, pools: [{pool: a}]}]",
+            "$.routes[0].path",
+            "not RE2",
+        ),
+        (
+            "routes: [{base_model: m, headers: [{name: h}], pools: [{pool: a}]}]",
+            "$.routes[0].headers[0]",
+            "the header h is matched by exactly one",
+        ),
+        (
+            "routes: [{base_model: m, headers: [{name: X-Up, exact: a}], pools: [{pool: a}]}]",
+            "$.routes[0].headers[0].name",
+            "matching",
+        ),
+        ("routes: [{base_model: m, methods: [get], pools: [{pool: a}]}]", "$.routes[0].methods[0]", "'get'"),
+        (
+            "routes: [{base_model: m, pools: [{pool: a}], mirrors: [{pool: b, percent: 101}]}]",
+            "$.routes[0].mirrors[0].percent",
+            "<= 100",
+        ),
+        (
+            "routes: [{base_model: m, pools: [{pool: a}], first_byte_seconds: 301}]",
+            "$.routes[0]",
+            "above `idle_timeout_seconds`",
+        ),
+        (ROUTE + "pool_limits: {b: {max_requests: 1}}", "routes.yaml", "the pool b, which no route names"),
+        (ROUTE + "pool_limits: {a: {max_requests: 0}}", "$.pool_limits[...].max_requests", ">= 1"),
         ("routes: [{base_model: m, model: n, pools: [{pool: a}]}]", "$.routes[0]", "either"),
         ("routes: [{base_model: m, pools: [{pool: a}, {pool: a}]}]", "$.routes[0]", "named twice"),
         ("routes: [{base_model: m, pools: [{pool: a, weight: 0}]}]", "$.routes[0].pools[0].weight", ">= 1"),
@@ -65,7 +141,12 @@ def test_a_path_has_its_own_limit_or_the_files():
         (
             "routes: [{base_model: m, pools: [{pool: a}]}, {base_model: m, pools: [{pool: b}]}]",
             "routes.yaml",
-            "two routes for base_model m",
+            "two routes named m",
+        ),
+        (
+            "routes: [{base_model: m, pools: [{pool: a}]}, {name: n, base_model: m, methods: [GET], pools: [{pool: b}]}]",
+            "routes.yaml",
+            "the route n is never reached: m comes first",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from services.openai.dialects import (
     error_form,
     is_versioned,
     model_id,
+    path_model,
 )
 
 
@@ -113,3 +114,41 @@ def test_every_dialect_has_a_shape_and_errors_in_its_own_form():
 def test_model_apis_live_under_a_version(path, expected):
     """Other paths may belong to other routes."""
     assert is_versioned(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/models/llama", "llama"),
+        ("/v1/models/llama:predict", "llama"),
+        ("/v1beta/models/gemma:streamGenerateContent?alt=sse", "gemma"),
+        ("/v1/models/org/llama:predict", "org/llama"),
+        ("/v1/models/llama3:8b:predict", "llama3:8b"),
+        ("/openai/v1/models/a%20b:x", "a b"),
+        ("/v1/models/llama/", "llama"),
+        ("/v1/models", None),
+        ("/v1/models/", None),
+        ("/v1/models/?x=/v1/models/y", None),
+        ("/models/llama", None),
+        ("/v1/x/v1/models/llama", None),
+        ("/v1/chat/completions?x=/v1/models/y", None),
+    ],
+)
+def test_a_path_can_name_a_model(path, model):
+    """Up to its last colon; only right behind the first version segment."""
+    found = path_model("POST", path)
+    assert (found.model if found else None) == model
+
+
+def test_only_a_post_is_for_a_model():
+    """The others are about it."""
+    assert path_model("GET", "/v1/models/llama") is None
+    assert path_model("DELETE", "/v1/models/llama") is None
+
+
+def test_a_model_in_a_path_is_replaced_and_nothing_else():
+    """Escaped where a path demands it; slashes stay."""
+    path = "/openai/v1//models/a%20b:generate?model=a%20b"
+    found = path_model("POST", path)
+    assert found is not None
+    assert found.renamed(path, "org/é x") == "/openai/v1//models/org/%C3%A9%20x:generate?model=a%20b"

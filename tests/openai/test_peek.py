@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.openai.dialects import Dialect
 from services.openai.errors import PeekError, Reason
-from services.openai.peek import SEPARATOR, peek, rewrite
+from services.openai.peek import SEPARATOR, field_text, peek, peek_unknown, rewrite
 
 
 def body_of(**fields: object) -> bytes:
@@ -208,3 +208,78 @@ def test_a_rewrite_changes_the_model_and_nothing_else(old, new):
     seen = peek(body, Dialect.CHAT)
     assert seen.model == old
     assert json.loads(rewrite(body, seen, new)) == {**json.loads(body), "model": new}
+
+
+FORM_TYPE = "multipart/form-data; boundary=b"
+FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n\xff\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (b'{"messages":[]}', b'{"model":"new","messages":[]}'),
+        (b' {\n "messages":[] }', b' {"model":"new",\n "messages":[] }'),
+        (b'{"model":null,"messages":[]}', b'{"model":"new","messages":[]}'),
+        (b'{"messages":[],"model" : "" }', b'{"messages":[],"model" : "new" }'),
+    ],
+)
+def test_a_model_may_be_missing_where_something_else_names_it(body, after):
+    """And is put where it belongs; every other byte stays."""
+    seen = peek(body, Dialect.CHAT, model_optional=True)
+    assert seen.model == ""
+    assert rewrite(body, seen, "new") == after
+    with pytest.raises(PeekError):
+        peek(body, Dialect.CHAT)
+
+
+@pytest.mark.parametrize("before", [b"", b"preamble\r\n--x\r\n"])
+@pytest.mark.parametrize("padding", [b"", b" \t"])
+def test_a_form_without_a_model_gets_one_as_its_first_field(before, padding):
+    """Behind what precedes the first boundary."""
+    body = before + FILE.replace(b"--b\r\n", b"--b" + padding + b"\r\n", 1)
+    seen = peek(body, Dialect.TRANSCRIPTIONS, FORM_TYPE, model_optional=True)
+    after = rewrite(body, seen, "new")
+    again = peek(after, Dialect.TRANSCRIPTIONS, FORM_TYPE)
+    assert again.model == "new"
+    assert after.startswith(before)
+    assert after.endswith(body[len(before) :])
+
+
+def test_a_wrong_type_is_wrong_even_where_the_model_is_optional():
+    """The server would refuse it too."""
+    with pytest.raises(PeekError) as caught:
+        peek(b'{"model":7,"messages":[]}', Dialect.CHAT, model_optional=True)
+    assert caught.value.reason is Reason.WRONG_TYPE
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"model":"m","x":1}', "m"),
+        (b'{"x":1}', ""),
+        (b"\xff", ""),
+        (b"", ""),
+        (b'{"model":1}', ""),
+        (b"[]", ""),
+    ],
+)
+def test_an_unknown_shape_may_name_a_model(body, model):
+    """Nothing is demanded of it."""
+    seen = peek_unknown(body)
+    assert (seen.dialect, seen.model, seen.model_field, seen.prompt_bytes) == (
+        Dialect.OTHER, model, bool(model), len(body),
+    )  # fmt: skip
+
+
+def test_an_unknown_shape_names_one_model():
+    """Readers differ on which of two counts."""
+    with pytest.raises(PeekError):
+        peek_unknown(b'{"model":"a","model":"b"}')
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a", "x\u00e9"), ("b", "1.50"), ("c", '["d"]'), ("d", None), ("e", "null")]
+)
+def test_a_field_is_read_as_text(name, text):
+    """Numbers as they are written."""
+    assert field_text(b'{"a":"x\\u00e9","b":1.50,"c":["d"],"e":null}', name) == text

@@ -75,3 +75,17 @@ def test_data_with_line_feeds_becomes_several_lines():
     """What is written is read back as the same data."""
     assert parse(parse(b"data: x\n\n").with_data(b"a\nb")).data == b"a\nb"
     assert parse(event(b"[DONE]", "end")).data == b"[DONE]"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"data: abc\n\n", b"data:ab\r\nid: 1\r\ndata: c\r\n\r\n", b"\xef\xbb\xbfdata: ab\r: x\rdata:cde"]
+)
+def test_every_byte_of_the_data_has_its_place_in_the_event(raw):
+    """Whatever lines it is spread over; a joining line feed stands for the line end there."""
+    event = parse(raw)
+    assert event.data is not None
+    for at, byte in enumerate(event.data):
+        assert byte == ord("\n") or raw[event.place(at)] == byte
+    assert event.place(len(event.data)) == event.place(len(event.data) - 1) + 1
+    with pytest.raises(IndexError):
+        event.place(len(event.data) + 1)

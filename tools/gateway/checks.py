@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from services.extproc.config import ConfigError, load
-from tools.gateway.routes import Routes
+from tools.gateway.routes import Fallback, Mirror, Routes
 
 _TELLING_KEYS = {"routes": "routes", "apiVersion": "epp", "policies": "safety", "models": "bbr"}
 """A top-level key that only one kind has, in the order in which it is looked for."""
@@ -62,6 +62,8 @@ def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
         yield from _unknown_pools(path, routes, *read["epp"])
     if "bbr" in read:
         yield from _unmatched_models(path, routes, *read["bbr"])
+        yield from _unknown_leg_models(path, routes, *read["bbr"])
+        yield from _hidden_adapters(path, routes, *read["bbr"])
     for kind in ("bbr", "safety"):
         if kind in read:
             yield from _small_limits(path, routes, *read[kind])
@@ -77,13 +79,48 @@ def _unknown_pools(path: Path, routes: Routes, epp_path: Path, epp: object) -> I
 def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
     """Yield routes that no request reaches, and models that reach no route."""
     known = _names(bbr, "models")
-    routed = {route.name for route in routes.routes}
+    routed = {route.base_model for route in routes.routes}
     for route in routes.routes:
         if route.base_model not in {None, *known} and getattr(bbr, "unknown_models", "reject") == "reject":
             yield f"{path}: no base model {route.base_model!r} in {bbr_path}; it has {', '.join(known)}"
+    alone = {route.model for route in routes.routes}
     for name in known:
-        if name not in routed:
+        if name not in routed | alone:
             yield f"{path}: no route for the base model {name!r} of {bbr_path}"
+
+
+def _unknown_leg_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
+    """Yield models of mirrors and fallbacks that BBR would answer with 404."""
+    if getattr(bbr, "unknown_models", "reject") != "reject":
+        return
+    known = {name for name, _ in _served(bbr)} | set(getattr(bbr, "aliases", {}))
+    for route in routes.routes:
+        legs: tuple[Fallback | Mirror, ...] = (*route.fallbacks, *route.mirrors)
+        for leg in legs:
+            if leg.model not in {None, *known}:
+                yield f"{path}: the route {route.name!r} asks {leg.pool} for {leg.model!r}, which is not in {bbr_path}"
+
+
+def _hidden_adapters(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
+    """Yield routes for an adapter that stand behind the open route of its base model."""
+    base = dict(_served(bbr))
+    open_routes: set[str | None] = set()
+    for route in routes.routes:
+        if route.model is not None and base.get(route.model, "") in open_routes:
+            yield (
+                f"{path}: the route {route.name!r} is never reached: that of its base model {base[route.model]!r} "
+                f"in {bbr_path} comes first"
+            )
+        if route.is_open and route.base_model is not None:
+            open_routes.add(route.base_model)
+
+
+def _served(bbr: object) -> Iterator[tuple[str, str]]:
+    """Yield every model and adapter that BBR's file names, with its base model."""
+    for model in getattr(bbr, "models", ()):
+        yield model.name, model.name
+        for adapter in model.adapters:
+            yield adapter, model.name
 
 
 def _small_limits(path: Path, routes: Routes, service_path: Path, service: object) -> Iterator[str]:

@@ -109,7 +109,16 @@ def check(files: tuple[Path, ...]) -> None:
 @click.option("--port-offset", default=0, help="As for `up`.")
 @click.option("--local/--compose", default=False, help="Addresses of `up`, or of docker-compose.yaml.")
 @click.option("--format", "syntax", type=click.Choice(["yaml", "json"]), default="yaml")
-def render(config_dir: Path, port_offset: int, local: bool, syntax: str) -> None:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file, replaced in one step, in place of the terminal.",
+)
+@click.option("--validate", is_flag=True, help="Have Envoy itself check it first (`envoy --mode validate`).")
+def render(
+    config_dir: Path, port_offset: int, local: bool, syntax: str, output: Path | None, validate: bool
+) -> None:
     """Print the Envoy configuration that routes.yaml describes."""
     from tools.gateway.envoy import bootstrap  # noqa: PLC0415 - Envoy's API takes a second to load
     from tools.gateway.envoy.addresses import COMPOSE  # noqa: PLC0415
@@ -121,7 +130,29 @@ def render(config_dir: Path, port_offset: int, local: bool, syntax: str) -> None
         raise click.ClickException(str(error)) from error
     addresses = Ports.at(offset=port_offset).addresses() if local else COMPOSE
     config = bootstrap.build(routes, addresses)
-    click.echo(bootstrap.to_json(config) if syntax == "json" else bootstrap.to_yaml(config))
+    text = bootstrap.to_json(config) if syntax == "json" else bootstrap.to_yaml(config)
+    if validate:
+        _require_valid(text, syntax)
+    if output is None:
+        click.echo(text)
+    else:
+        # Envoy, or a mount of the folder, never sees half a file.
+        part = output.with_name(f".{output.name}.part")
+        part.write_text(text)
+        part.replace(output)
+
+
+def _require_valid(text: str, syntax: str) -> None:
+    """Raise a `ClickException` with Envoy's own words when it would not start with `text`."""
+    from tools.gateway.binaries import MissingBinary, find  # noqa: PLC0415 - as above
+    from tools.gateway.validation import complaint  # noqa: PLC0415
+
+    try:
+        said = complaint(find().envoy, text, syntax)
+    except MissingBinary as error:
+        raise click.ClickException(str(error)) from error
+    if said:
+        raise click.ClickException(said)
 
 
 if __name__ == "__main__":

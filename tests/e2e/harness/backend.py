@@ -1,8 +1,9 @@
 """A model server's place, taken by a recorder: it keeps what it got and answers as the path says.
 
 `/sha1` what arrived, as `sha1:length`; `/halves` 100 bytes and 20 ms later 400, with a content-length; `/events/N` N
-server-sent events, two without N; `/bytes/N` N bytes; `/status/N` an empty answer of that status; `/trailers` a body with trailers;
-`/echo/SEED` the body itself, cut and paced by a seeded random.
+server-sent events, two without N; `/bytes/N` N bytes; `/status/N` an empty answer of that status; `/trailers` a body
+with trailers; `/echo/SEED` the body itself, cut and paced by a seeded random; `/model/SEED` what a model server would
+say, events if the body asks for them, cut and paced alike.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
+import json
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -124,9 +127,37 @@ def _answer(request: Recorded) -> list[h11.Event | None]:
             length = str(len(request.body))
             head = h11.Response(status_code=200, headers=[("content-length", length)])
             return [head, *_pieces(request.body, random.Random(argument)), h11.EndOfMessage()]
+        case "model":
+            return _model(request, random.Random(argument))
         case _:
             body = f"{hashlib.sha1(request.body).hexdigest()}:{len(request.body)}".encode()
             return [_head(200, length=len(body)), h11.Data(body), h11.EndOfMessage()]
+
+
+def model_answer(model: str, served: str, *, stream: bool) -> bytes:
+    """Return an answer that names `model` and, in its text, quotes the name under which it was `served`."""
+    quote = f'"model":"{served}" é'
+    shown = {"message": {"role": "assistant", "content": quote, "model": served}}
+    whole = {"id": "1", "model": model, "choices": [shown], "served_by": served}
+    if not stream:
+        return json.dumps(whole, ensure_ascii=False, indent=1).encode()
+    events = [{"model": model, "choices": [{"delta": {"content": quote}}], "n": n} for n in range(5)]
+    events.append({"type": "message_start", "message": {"model": model, "content": []}})
+    lines = [f"event: x\ndata: {json.dumps(event)}\n\n" for event in events]
+    return "".join([": hello\r\n\r\n", *lines, "data: [DONE]\n\n"]).encode()
+
+
+def _model(request: Recorded, rng: random.Random) -> list[h11.Event | None]:
+    asked = json.loads(request.body)
+    stream = bool(asked.get("stream"))
+    kind = "text/event-stream" if stream else "application/json"
+    head = h11.Response(status_code=200, headers=[("content-type", kind), _CHUNKED])
+    body = model_answer(asked["model"], asked["model"], stream=stream)
+    edges = sorted({0, len(body), *(rng.randrange(len(body)) for _ in range(6))})
+    pieces: list[h11.Event | None] = []
+    for start, end in itertools.pairwise(edges):
+        pieces += [h11.Data(body[start:end]), *([None] if rng.random() < 0.3 else [])]
+    return [head, *pieces, h11.EndOfMessage()]
 
 
 def _pieces(body: bytes, rng: random.Random) -> Iterator[h11.Event | None]:

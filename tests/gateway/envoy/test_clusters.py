@@ -6,6 +6,7 @@ import pytest
 
 from tools.gateway.envoy.addresses import Address
 from tools.gateway.envoy.clusters import pool_cluster, service_cluster, unrouted_cluster
+from tools.gateway.routes import PoolLimits
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,9 @@ def test_a_service_is_resolved_when_it_has_a_name(host, discovery):
 @pytest.mark.parametrize(("fail_open", "fallback"), [(False, "subset"), (True, "round_robin")])
 def test_without_a_pick_there_is_no_server_unless_the_epp_may_fail_open(fail_open, fallback):
     """A random server is a choice that somebody has to make."""
-    policy = pool_cluster("a", fail_open=fail_open).to_dict()["loadBalancingPolicy"]["policies"][0]
+    policy = pool_cluster("a", PoolLimits(), fail_open=fail_open).to_dict()["loadBalancingPolicy"][
+        "policies"
+    ][0]
     override = policy["typedExtensionConfig"]["typedConfig"]
     (chosen,) = override["fallbackPolicy"]["policies"]
     assert chosen["typedExtensionConfig"]["name"] == f"envoy.load_balancing_policies.{fallback}"
@@ -32,3 +35,16 @@ def test_the_cluster_before_bbr_has_no_hosts():
     """Whatever matches the route before BBR has spoken ends there."""
     assert "127.0.0.1" not in json.dumps(unrouted_cluster().to_dict())
     assert unrouted_cluster().to_dict()["loadAssignment"] == {"clusterName": "no-such-model"}
+
+
+def test_a_pools_limits_are_its_circuit_breakers():
+    """Each of the four by itself."""
+    limits = PoolLimits(max_requests=5, max_connections=6, max_pending=7, connect_timeout_seconds=0.25)
+    built = pool_cluster("a", limits).to_dict()
+    (threshold,) = built["circuitBreakers"]["thresholds"]
+    assert (threshold["maxRequests"], threshold["maxConnections"], threshold["maxPendingRequests"]) == (
+        5,
+        6,
+        7,
+    )
+    assert built["connectTimeout"] == "0.250s"

@@ -8,6 +8,7 @@ import yaml
 from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.overload import v3 as overload
+from envoy_data_plane.envoy.extensions.bootstrap.internal_listener.v3 import InternalListener
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
     DownstreamConnectionsConfig,
 )
@@ -15,9 +16,10 @@ from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap.v3 import Fi
 from envoy_data_plane.google.protobuf import Struct
 
 from tools.gateway.envoy.addresses import AddressBook
-from tools.gateway.envoy.clusters import pool_cluster, service_cluster, unrouted_cluster
+from tools.gateway.envoy.clusters import legs_cluster, pool_cluster, service_cluster, unrouted_cluster
 from tools.gateway.envoy.edge import edge_listener
-from tools.gateway.envoy.typed import address, packed, seconds
+from tools.gateway.envoy.legs import legs_listener
+from tools.gateway.envoy.typed import address, extension, packed, seconds
 from tools.gateway.routes import Routes
 
 HEAP_BYTES = 2 * 1024**3
@@ -29,20 +31,26 @@ CONNECTIONS = "envoy.resource_monitors.global_downstream_max_connections"
 
 def build(routes: Routes, addresses: AddressBook) -> bootstrap.Bootstrap:
     """Return the bootstrap for `routes`, with every service at its place in `addresses`."""
+    fail_open = routes.services.epp.fail_open
+    legs = [legs_listener(routes, addresses.access_log)] if routes.has_legs else []
     return bootstrap.Bootstrap(
         # EDS does not start without both.
         node=core.Node(id="gateway-1", cluster="inference-gateway"),
         admin=bootstrap.Admin(address=address(addresses.admin)),
         layered_runtime=_runtime(),
         overload_manager=_overload_manager(),
+        bootstrap_extensions=[extension("envoy.bootstrap.internal_listener", InternalListener())]
+        if legs
+        else [],
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[edge_listener(routes, addresses)],
+            listeners=[edge_listener(routes, addresses), *legs],
             clusters=[
                 service_cluster("bbr", addresses.bbr),
                 service_cluster("safety", addresses.safety),
                 service_cluster("epp", addresses.epp),
-                *(pool_cluster(pool, fail_open=routes.services.epp.fail_open) for pool in routes.pools),
+                *(pool_cluster(pool, routes.limits(pool), fail_open=fail_open) for pool in routes.pools),
                 unrouted_cluster(),
+                *([legs_cluster()] if legs else []),
             ],
         ),
     )

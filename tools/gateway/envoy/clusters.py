@@ -14,11 +14,16 @@ from envoy_data_plane.envoy.type.v3 import Percent
 
 from tools.gateway.envoy.addresses import Address
 from tools.gateway.envoy.typed import address, extension, packed, seconds
+from tools.gateway.routes import PoolLimits
 
 UNROUTED = "no-such-model"
+LEGS = "legs"
+"""The internal listener, and the cluster that leads to it."""
 PICK = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+MANY = 20000
+"""Requests in flight that are too many for any pool; Envoy's own default of 1024 is soon full of streams."""
 HEALTH_SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
@@ -42,11 +47,11 @@ def service_cluster(name: str, where: Address) -> cluster.Cluster:
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
         circuit_breakers=_circuit_breakers(connections=1024),
         health_checks=[_grpc_health()],
-        load_assignment=_one_endpoint(name, where),
+        load_assignment=_one_endpoint(name, address(where)),
     )
 
 
-def pool_cluster(pool: str, *, fail_open: bool = False) -> cluster.Cluster:
+def pool_cluster(pool: str, limits: PoolLimits, *, fail_open: bool = False) -> cluster.Cluster:
     """Return a pool: members by EDS from the EPP, and of these the one that the EPP names for the request.
 
     Metadata is the only source of the name: a header could come from a client. Without a usable name the answer is
@@ -55,11 +60,13 @@ def pool_cluster(pool: str, *, fail_open: bool = False) -> cluster.Cluster:
     return cluster.Cluster(
         name=pool_cluster_name(pool),
         type=cluster.ClusterDiscoveryType.EDS,
-        connect_timeout=seconds(1),
+        connect_timeout=seconds(limits.connect_timeout_seconds),
         eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=_eds_from_epp()),
         # Only the EPP says who is a member; a health state kept from before must not hold a removed host.
         ignore_health_on_host_removal=True,
-        circuit_breakers=_circuit_breakers(connections=20000),
+        circuit_breakers=_circuit_breakers(
+            connections=limits.max_connections, requests=limits.max_requests, pending=limits.max_pending
+        ),
         per_connection_buffer_limit_bytes=1024 * 1024,
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http1())},
         load_balancing_policy=_policy(
@@ -70,6 +77,23 @@ def pool_cluster(pool: str, *, fail_open: bool = False) -> cluster.Cluster:
                 fallback_policy=_any_host() if fail_open else _no_host(),
             ),
         ),
+    )
+
+
+def legs_cluster() -> cluster.Cluster:
+    """Envoy itself, by its internal listener: what goes there has its pool chosen, and its endpoint picked, again."""
+    internal = core.Address(
+        envoy_internal_address=core.EnvoyInternalAddress(server_listener_name=LEGS, endpoint_id="self")
+    )
+    return cluster.Cluster(
+        name=LEGS,
+        type=cluster.ClusterDiscoveryType.STATIC,
+        connect_timeout=seconds(1),
+        circuit_breakers=_circuit_breakers(connections=1024, retries=MANY),
+        per_connection_buffer_limit_bytes=1024 * 1024,
+        # One stream for each request, so that ends and resets pass as they are.
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_internal_http2())},
+        load_assignment=_one_endpoint(LEGS, internal),
     )
 
 
@@ -104,6 +128,14 @@ def _http2() -> upstream_http.HttpProtocolOptions:
     )
 
 
+def _internal_http2() -> upstream_http.HttpProtocolOptions:
+    return upstream_http.HttpProtocolOptions(
+        explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=core.Http2ProtocolOptions()
+        )
+    )
+
+
 def _http1() -> upstream_http.HttpProtocolOptions:
     return upstream_http.HttpProtocolOptions(
         explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
@@ -114,12 +146,14 @@ def _http1() -> upstream_http.HttpProtocolOptions:
     )
 
 
-def _circuit_breakers(connections: int) -> cluster.CircuitBreakers:
+def _circuit_breakers(
+    *, connections: int, requests: int = MANY, pending: int = MANY, retries: int = 100
+) -> cluster.CircuitBreakers:
     limits = cluster.CircuitBreakersThresholds(
         max_connections=connections,
-        max_pending_requests=20000,
-        max_requests=20000,
-        max_retries=100,
+        max_pending_requests=pending,
+        max_requests=requests,
+        max_retries=retries,
         track_remaining=True,
     )
     return cluster.CircuitBreakers(thresholds=[limits])
@@ -140,8 +174,8 @@ def _grpc_health() -> core.HealthCheck:
     )
 
 
-def _one_endpoint(name: str, where: Address) -> endpoint.ClusterLoadAssignment:
-    host = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address(where)))
+def _one_endpoint(name: str, where: core.Address) -> endpoint.ClusterLoadAssignment:
+    host = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=where))
     return endpoint.ClusterLoadAssignment(
         cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[host])]
     )

@@ -16,7 +16,7 @@ from tools.gateway.envoy.filters import http_filters
 from tools.gateway.envoy.local_replies import local_reply_config
 from tools.gateway.envoy.logs import access_logs
 from tools.gateway.envoy.routing import route_configuration
-from tools.gateway.envoy.typed import address, extension, packed, seconds
+from tools.gateway.envoy.typed import address, extension, packed, seconds, set_header
 from tools.gateway.routes import CONTROL_PREFIXES, Routes
 
 KEPT = "edge-trusted-"
@@ -126,9 +126,4 @@ def _remove_prefix(prefix: str) -> mutation.HeaderMutation:
 
 def _copy(source: str, target: str) -> mutation.HeaderMutation:
     """Set `target` to the value of `source`; without one, nothing is set."""
-    return mutation.HeaderMutation(
-        append=core.HeaderValueOption(
-            header=core.HeaderValue(key=target, value=f"%REQ({source})%"),
-            append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-        )
-    )
+    return mutation.HeaderMutation(append=set_header(target, f"%REQ({source})%"))

@@ -1,12 +1,14 @@
-"""The three ext_proc filters: who sees which part of a request and an answer, and what each may change."""
+"""The ext_proc filters: who sees which part of a request and an answer, and what each may change."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import re2
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutationRules
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata import v3 as header_to_metadata
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
@@ -14,13 +16,19 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from tools.gateway.envoy.clusters import grpc_service
 from tools.gateway.envoy.typed import packed, seconds
-from tools.gateway.routes import ServiceCall, Services
+from tools.gateway.routes import BbrCall, ServiceCall, Services
 
 SEND = ext_proc.ProcessingModeHeaderSendMode.SEND
 SKIP = ext_proc.ProcessingModeHeaderSendMode.SKIP
 NONE = ext_proc.ProcessingModeBodySendMode.NONE
 BUFFERED = ext_proc.ProcessingModeBodySendMode.BUFFERED
 FULL_DUPLEX_STREAMED = ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED
+
+BBR_RESPONSE = "bbr-response"
+"""BBR once more, for answers. Off except on routes for requests that it renamed, which have the header `RENAMED`, or
+on all routes with a model where its response plugins want that."""
+RENAMED = "x-gateway-client-model-name"
+"""The model as the client wrote it; set by BBR where the server is asked for another name."""
 
 BBR_METADATA = "gw.bbr"
 EPP_METADATA = "gw.epp"
@@ -31,14 +39,25 @@ REFUSAL_HEADERS = "content-type|retry-after"
 
 
 def http_filters(services: Services) -> list[HttpFilter]:
-    """BBR, safety, EPP, router: in the order in which a request passes them."""
+    """BBR, safety, EPP, router: in the order in which a request passes them; answers pass them the other way."""
     return [
         HttpFilter(name="bbr", typed_config=packed(_bbr(services.bbr))),
+        # Behind safety on the way back: safety judges what the server said, and knows the model by its own name.
+        HttpFilter(name=BBR_RESPONSE, typed_config=packed(_bbr_response(services.bbr))),
         HttpFilter(name="safety", typed_config=packed(_safety(services.safety))),
         HttpFilter(name="epp", typed_config=packed(_epp(services.epp))),
-        HttpFilter(
-            name="envoy.filters.http.router", typed_config=packed(router.Router(suppress_envoy_headers=True))
-        ),
+        _router(),
+    ]
+
+
+def leg_filters(services: Services, *, digest_header: str) -> list[HttpFilter]:
+    """As at the edge, but the prompt is judged already, and the digest comes as a header."""
+    return [
+        HttpFilter(name="digest", typed_config=packed(_digest_from(digest_header))),
+        HttpFilter(name="bbr", typed_config=packed(_bbr(services.bbr))),
+        HttpFilter(name=BBR_RESPONSE, typed_config=packed(_bbr_response(services.bbr))),
+        HttpFilter(name="epp", typed_config=packed(_epp(services.epp))),
+        _router(),
     ]
 
 
@@ -56,7 +75,7 @@ def safety_mode(*, answers: bool) -> ext_proc.ProcessingMode:
     )
 
 
-def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
+def _bbr(call: BbrCall) -> ext_proc.ExternalProcessor:
     return ext_proc.ExternalProcessor(
         stat_prefix="bbr",
         grpc_service=_grpc("bbr"),
@@ -71,9 +90,45 @@ def _bbr(call: ServiceCall) -> ext_proc.ExternalProcessor:
         max_message_timeout=_longest(call),
         failure_mode_allow=call.fail_open,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
-        # content-length belongs to a body that BBR rewrote.
-        mutation_rules=_may_change(f"x-gateway-.*|content-length|{REFUSAL_HEADERS}"),
+        # content-length belongs to a body that BBR rewrote; a model's name may also stand in the path.
+        mutation_rules=_may_change(f"x-gateway-.*|:path|content-length|{REFUSAL_HEADERS}", *call.headers),
         metadata_options=_metadata(receiving=[BBR_METADATA]),
+    )
+
+
+def _bbr_response(call: BbrCall) -> ext_proc.ExternalProcessor:
+    """Return the filter that puts the client's own name of the model into the answer; metadata tells BBR which."""
+    return ext_proc.ExternalProcessor(
+        stat_prefix=BBR_RESPONSE.replace("-", "_"),
+        grpc_service=_grpc("bbr"),
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=SKIP,
+            request_body_mode=NONE,
+            request_trailer_mode=SKIP,
+            response_header_mode=SEND,
+            response_body_mode=FULL_DUPLEX_STREAMED,
+            response_trailer_mode=SEND,
+        ),
+        message_timeout=seconds(call.timeout_seconds),
+        # A name is no reason to lose an answer.
+        failure_mode_allow=True,
+        route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
+        mutation_rules=_may_change("content-length", *call.answer_headers),
+        metadata_options=_metadata(forwarding=[BBR_METADATA], receiving=[]),
+        response_attributes=["response.code_details"],
+    )
+
+
+def _digest_from(header: str) -> header_to_metadata.Config:
+    """Return the filter that gives the EPP the digest as it gets it at the edge."""
+    target = header_to_metadata.ConfigKeyValuePair(metadata_namespace=BBR_METADATA, key="digest")
+    rule = header_to_metadata.ConfigRule(header=header, on_header_present=target, remove=True)
+    return header_to_metadata.Config(request_rules=[rule])
+
+
+def _router() -> HttpFilter:
+    return HttpFilter(
+        name="envoy.filters.http.router", typed_config=packed(router.Router(suppress_envoy_headers=True))
     )
 
 
@@ -143,13 +198,14 @@ def _longest(call: ServiceCall) -> timedelta | None:
     return None if call.max_timeout_seconds is None else seconds(call.max_timeout_seconds)
 
 
-def _may_change(names: str) -> HeaderMutationRules:
-    return HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=names))
+def _may_change(names: str, *more: str) -> HeaderMutationRules:
+    regex = "|".join((names, *map(re2.escape, more)))
+    return HeaderMutationRules(disallow_all=True, allow_expression=RegexMatcher(regex=regex))
 
 
 def _metadata(*, forwarding: list[str] | None = None, receiving: list[str]) -> ext_proc.MetadataOptions:
     namespaces = ext_proc.MetadataOptionsMetadataNamespaces
     return ext_proc.MetadataOptions(
         forwarding_namespaces=namespaces(untyped=forwarding) if forwarding else None,
-        receiving_namespaces=namespaces(untyped=receiving),
+        receiving_namespaces=namespaces(untyped=receiving) if receiving else None,
     )

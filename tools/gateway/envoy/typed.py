@@ -29,3 +29,11 @@ def seconds(value: float) -> timedelta:
 def address(where: Address) -> core.Address:
     """Return the socket address of `where`."""
     return core.Address(socket_address=core.SocketAddress(address=where.host, port_value=where.port))
+
+
+def set_header(name: str, value: str) -> core.HeaderValueOption:
+    """Return the header `name` with one value, whatever it had before; `value` may hold Envoy's %…% commands."""
+    return core.HeaderValueOption(
+        header=core.HeaderValue(key=name, value=value),
+        append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
