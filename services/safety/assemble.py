@@ -11,9 +11,9 @@ from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
-from services.safety.config import PluginConfig, SafetyConfig, SideConfig
-from services.safety.policy import Policies, Policy, Provider, Side
-from services.safety.verdict import Action
+from services.safety.config import PluginConfig, ProviderUse, SafetyConfig, SideConfig
+from services.safety.policy import Combine, Policies, Policy, Provider, Side
+from services.safety.verdict import Action, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,10 @@ class _SideBuilder:
             actions=actions,
             checks=(*self._enforced(place, config, actions), *(self._checks[name] for name in config.checks)),
             watching=self._watching(actions),
-            providers=tuple(Provider(use.name, use.timeout) for use in config.providers),
+            providers=tuple(_use(use, config) for use in config.providers),
+            combine=Combine(config.combine),
+            threshold=config.threshold,
+            deadline=config.deadline,
             fail_open=config.on_error == "open",
             allow_unscannable=config.unscannable == "allow",
             drop_logprobs=config.logprobs == "drop",
@@ -106,6 +109,16 @@ class _SideBuilder:
     def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[RuleSet, ...]:
         rules = [rule for rule in self._rules if _decide(rule, actions) is Action.INSPECT]
         return (RuleSet(rules),) if rules else ()
+
+
+def _use(use: ProviderUse, side: SideConfig) -> Provider:
+    states = {state.value: side.on_error for state in State if state is not State.JUDGED} | use.on_state
+    return Provider(
+        use.name,
+        use.timeout,
+        use.weight,
+        frozenset(State(name) for name, then in states.items() if then == "open"),
+    )
 
 
 def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from services.openai.texts import Json, Kind, Path, Text
 from services.safety.holdback import Released, Tail
 from services.safety.policy import Side, worst
-from services.safety.verdict import Action, Finding, Located, State, Verdict
+from services.safety.verdict import Action, Finding, Located, Report, State, Verdict
 
 _JSON_FIELDS = frozenset({"arguments", "partial_json", "delta"})
 UNSCANNABLE = "unscannable"
@@ -30,8 +30,8 @@ class Tally:
     """Why → bytes, or items of what has no bytes."""
     block: str = ""
     state: State = State.JUDGED
-    reported: list[str] = field(default_factory=list)
-    """Providers that were asked, with the state of their answer."""
+    reported: list[Report] = field(default_factory=list)
+    """Providers that were asked."""
 
     def add(self, text: Text, released: Released) -> None:
         """Take the outcome of one piece of a text."""

@@ -30,7 +30,7 @@ async def judge_prompt(
     edits = judge(texts, side, tally)
     if side.providers and not tally.block:
         shown = as_edited(texts, edits)
-        edits |= merge(await ask(providers, side.providers, shown, context), shown, side, tally)
+        edits |= merge(await ask(providers, side, shown, context), shown, side, tally)
     return replace_values(body, edits) if edits and not tally.block else None
 
 

@@ -28,7 +28,9 @@ class State(enum.StrEnum):
     """Judged in part."""
     TIMEOUT = "timeout"
     LIMIT = "limit"
-    """Over a size or a rate that the judge accepts."""
+    """Over a size that the judge accepts."""
+    THROTTLED = "throttled"
+    """Over a rate that the judge accepts: HTTP 429."""
     ERROR = "error"
 
 
@@ -56,6 +58,18 @@ class Finding:
     end: int
     category: str
     confidence: Confidence = Confidence.HIGH
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A provider that was asked, and how it went."""
+
+    provider: str
+    state: State
+    action: Action
+    seconds: float
+    failed_open: bool = False
+    """It did not judge all, and the policy lets pass what it left."""
 
 
 @dataclass(frozen=True, slots=True)
