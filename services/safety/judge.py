@@ -33,9 +33,10 @@ class Tally:
     reported: list[Report] = field(default_factory=list)
     """Providers that were asked."""
 
-    def add(self, text: Text, released: Released) -> None:
-        """Take the outcome of one piece of a text."""
-        self.findings += [Located(finding, text.path, action) for finding, action in released.findings]
+    def add(self, path: Path, released: Released) -> None:
+        """Take the outcome of one piece of the text at `path`."""
+        if released.findings:
+            self.findings += [Located(finding, path, action) for finding, action in released.findings]
         self.block = self.block or released.block
         if released.state is not State.JUDGED:
             self.state = released.state
@@ -66,7 +67,7 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
         if not any(check.scan(text.value) for check in (*side.checks, *side.watching)):
             continue
         released = Tail(side, is_json=is_json(text)).feed(text.value, final=True)
-        tally.add(text, released)
+        tally.add(text.path, released)
         if released.text != text.value and not released.block:
             edits[text.path] = released.text
     return edits
