@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.extproc.config import ConfigError
+from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
@@ -99,16 +100,16 @@ class _SideBuilder:
 
     def _enforced(
         self, place: str, config: SideConfig, actions: Sequence[tuple[str, Action]]
-    ) -> tuple[RuleSet, ...]:
+    ) -> tuple[Check, ...]:
         rules = [rule for rule in self._rules if _decide(rule, actions) in {Action.REDACT, Action.BLOCK}]
         long = max((rule.max_length or 0 for rule in rules), default=0)
         if long > config.hold_limit:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
-        return (RuleSet(rules),) if rules else ()
+        return (Canonical(RuleSet(rules)),) if rules else ()
 
-    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[RuleSet, ...]:
+    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[Check, ...]:
         rules = [rule for rule in self._rules if _decide(rule, actions) is Action.INSPECT]
-        return (RuleSet(rules),) if rules else ()
+        return (Canonical(RuleSet(rules)),) if rules else ()
 
 
 def _use(use: ProviderUse, side: SideConfig) -> Provider:
@@ -128,7 +129,7 @@ def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:
 def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check:
     _names(f"checks.{name}.type", [plugin.type], factories)
     try:
-        return factories[plugin.type](plugin.parameters)
+        return Canonical(factories[plugin.type](plugin.parameters))
     except ValueError as error:
         raise ConfigError(f"checks.{name}.parameters: {error}") from error
 

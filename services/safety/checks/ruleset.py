@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import ahocorasick
@@ -110,6 +111,12 @@ class RuleScanner:
         self._base = 0  # the offset of `_text` in the whole text
         self._start = 0  # where in `_text` the unsettled part begins: 1 once there is a character before it
         self._resume: dict[str, int] = {}  # where a rule goes on that matched past what is settled
+
+    def fork(self) -> RuleScanner:
+        """Return a second scanner in the same state."""
+        other = copy.copy(self)
+        other._resume = dict(self._resume)  # noqa: SLF001 - of our own class
+        return other
 
     def feed(self, text: str, *, final: bool = False) -> Scan:
         """Take the next piece."""
