@@ -7,7 +7,7 @@ the like are many and short: those of one role are judged together, a line each.
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.openai.texts import Kind, Text
@@ -49,10 +49,15 @@ class Piece:
                 yield part.index, low - part.start + part.at, high - part.start + part.at
 
 
-def cut(texts: Sequence[Text], limit: int, overlap: int) -> list[Piece]:
-    """Return pieces of at most `limit` characters; those of one long text share `overlap` with their neighbours."""
-    whole, short = [], list[Piece]()
+def cut(texts: Sequence[Text], limit: int, overlap: int, roles: Collection[str] = ()) -> list[Piece]:
+    """Return pieces of at most `limit` characters; those of one long text share `overlap` with their neighbours.
+
+    Texts of other roles than `roles` are left out; empty takes all.
+    """
+    whole, short = list[Piece](), list[Piece]()
     for index, text in enumerate(texts):
+        if roles and text.role not in roles:
+            continue
         pieces = list(_pieces(index, text, limit, overlap))
         if text.kind in ALONE or len(pieces) > 1:
             whole += pieces
