@@ -92,6 +92,7 @@ def fields(record: Record) -> dict[str, object]:
         "text_hash": record.text_hash,
         "scanned_bytes": verdict.scanned_bytes,
         "skipped_bytes": verdict.skipped_bytes,
+        "exempt_bytes": verdict.exempt_bytes,
         "skipped": list(verdict.skipped),
         "held_bytes": record.held_bytes,
         "providers": [_report(report) for report in record.reported],

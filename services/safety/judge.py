@@ -28,6 +28,8 @@ class Tally:
     scanned: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """Why → bytes, or items of what has no bytes."""
+    exempt: int = 0
+    """Bytes of words of the protocol."""
     block: str = ""
     state: State = State.JUDGED
     reported: list[Report] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Tally:
         action = Action.BLOCK if self.block else worst([located.action for located in self.findings])
         return Verdict(
             action, self.state, tuple(self.findings), self.scanned, sum(self.skipped.values()),
-            tuple(sorted(self.skipped)), self.block,
+            tuple(sorted(self.skipped)), self.block, self.exempt,
         )  # fmt: skip
 
 
@@ -60,6 +62,9 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
     """Scan whole texts into `tally` and return the values to put in their places."""
     edits: dict[Path, Json] = {}
     for text in texts:
+        if text.kind is Kind.LABEL:
+            tally.exempt += text.size
+            continue
         if not text.scannable:
             skip(text, side, tally)
             continue

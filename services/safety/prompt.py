@@ -23,7 +23,7 @@ async def judge_prompt(
         return None
     try:
         document = decode(body)
-        texts = walk(document)
+        texts = walk(document, labels=True)
     except Undecodable:
         _undecodable(request, side, tally)
         return None

@@ -94,6 +94,8 @@ class Verdict:
     """Why something was not scanned: kinds of text, `encoded`, `undecodable`, `content_type`."""
     reason: str = ""
     """The category that decided, where one did."""
+    exempt_bytes: int = 0
+    """Words of the protocol, such as roles and types. Of a streamed answer they are not counted."""
 
     @property
     def rules(self) -> tuple[str, ...]:
