@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.extproc.config import ConfigError
 from services.safety.canonical.check import Canonical
+from services.safety.audit_versions import Versions, versions
 from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
@@ -24,6 +25,8 @@ class Assembled:
     policies: Policies
     rules: tuple[str, ...]
     """The ids of all rules there are, used or not: a closed set for metric labels."""
+    versions: Versions
+    """For the audit records."""
 
 
 def assemble(
@@ -45,7 +48,8 @@ def assemble(
         )
         for name, policy in config.policies.items()
     }
-    return Assembled(Policies(policies, config.default, config.models), tuple(rule.id for rule in rules))
+    who = Policies(policies, config.default, config.models)
+    return Assembled(who, tuple(rule.id for rule in rules), versions(config, rules))
 
 
 def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
@@ -88,7 +92,7 @@ class _SideBuilder:
         )
 
     def _validate(self, place: str, config: SideConfig) -> None:
-        if not config.checks:  # a third party's check brings names that are not known here
+        if not config.checks and not config.providers:  # they bring names that are not known here
             names = [name for entry in config.actions for name in entry.match]
             _names(f"{place}.actions", names, self._known)
         _names(f"{place}.checks", config.checks, self._checks)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from services.extproc.config import Limits, Listen, Log
+from services.safety.audit_config import AuditConfig
 from services.safety.verdict import Action
 
 Unjudged = Literal["skipped", "partial", "timeout", "limit", "throttled", "error"]
@@ -88,5 +89,6 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     blocklists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
+    audit: AuditConfig = AuditConfig()
     audit_key: str = ""
     """Keys the hash of judged texts in the audit record; empty draws one at start, so hashes end with the process."""
