@@ -19,10 +19,11 @@ TRANSPORT = {
     "extproc/tls.py",
     "epp/accesslog.py",
     "epp/eds.py",
+    "safety/providers/contract.py",
 }
 """The files that speak gRPC."""
 
-WIRE = {"extproc/wire.py", "epp/accesslog.py"}
+WIRE = {"extproc/wire.py", "epp/accesslog.py", "safety/providers/contract.py"}
 """The files that know generated protobuf."""
 
 FORBIDDEN = {

@@ -52,21 +52,19 @@ _MESSAGE_EVENTS = frozenset({
     "message_stop", "ping",
 })  # fmt: skip
 _MESSAGE_PIECES = frozenset({"text", "thinking", "partial_json"})
-_WHOLE = frozenset(
-    {Kind.NUMBER, Kind.NAME}
-)  # servers send a function's name in one piece, and clients need it first
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 def _choices(document: dict[str, Json]) -> Reading:
     deltas, wholes, chat = [], [], False
+    closes: list[Path] = []
     for text in walk(document, "assistant"):
         field = text.key[2] if len(text.key) > 2 and text.key[0] == "choices" else None  # noqa: PLR2004 - choices, index, field
-        if field in {"delta", "text"} and text.scannable and text.kind not in _WHOLE:
+        if field in {"delta", "text"} and text.scannable and _goes_on(text):
             deltas.append(text)
+            closes += [(*text.key[:-1], "name")] if text.key[-1] == "arguments" else []
         else:
             wholes.append(text)
-    closes: list[Path] = []
     choices = document["choices"]
     for position, choice in enumerate(choices if isinstance(choices, list) else ()):
         if isinstance(choice, dict):
@@ -75,6 +73,14 @@ def _choices(document: dict[str, Json]) -> Reading:
                 closes.append(("choices", _int(choice.get("index"), position)))
     form = Form.CHAT if chat or document.get("object") != "text_completion" else Form.COMPLETIONS
     return Reading(form, tuple(deltas), tuple(wholes), tuple(closes))
+
+
+def _goes_on(text: Text) -> bool:
+    """Whether the text can go on in a later event: a function's name may, until its arguments begin; a key may not."""
+    return text.kind is not Kind.NUMBER and (text.kind is not Kind.NAME or text.key[-2:] in _FUNCTION_NAMES)
+
+
+_FUNCTION_NAMES = frozenset({("function", "name"), ("function_call", "name")})
 
 
 def _messages(document: dict[str, Json], shape: str) -> Reading:

@@ -72,6 +72,8 @@ class Framer:
         """Return the events that `data` completes. After a `TooLong` nothing more comes out."""
         if self._broken:
             return []
+        if not self._buffer and _is_one_event(data):  # what a model server writes is mostly what arrives
+            return [parse(data)]
         self._buffer += data
         events: list[Event | TooLong] = []
         start = 0
@@ -103,7 +105,8 @@ class Framer:
 
 def parse(raw: bytes) -> Event:
     """Read the bytes of one event."""
-    data = [value for name, value in (_field(line) for line, _ in _lines(raw)) if name == b"data"]
+    lines = raw.split(b"\n") if b"\r" not in raw else [line for line, _ in _lines(raw)]
+    data = [value for name, value in map(_field, lines) if name == b"data"]
     return Event(raw, b"\n".join(data) if data else None)
 
 
@@ -111,6 +114,10 @@ def event(data: bytes, name: str | None = None) -> bytes:
     """Return the bytes of a new event; `data` is one line."""
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + data + b"\n\n"
+
+
+def _is_one_event(data: bytes) -> bool:
+    return data.find(b"\n\n") == len(data) - 2 > 0 and not data.startswith(b"\n") and b"\r" not in data
 
 
 def _lines(raw: bytes) -> list[tuple[bytes, bytes]]:

@@ -19,11 +19,13 @@ class Trail:
         self._envelope: dict[str, Json] = {}
         self._open: dict[int, None] = {}  # choices or blocks that have begun and not ended, in order
         self._response: dict[str, Json] = {}
-        self._place: dict[str, Json] = {}
-        self._sequence = 0
+        self._items: dict[Json, Json] = {}  # output index → item id
+        self._sequence = -1
+        self.added = 0
+        """By how much the sequence numbers of what follows must grow: events of ours have taken some."""
 
-    def note(self, form: Form | None, document: Json) -> None:
-        """Remember an event that is about to leave."""
+    def note(self, form: Form | None, document: Json, *, ends: bool = True) -> None:
+        """Remember an event that is about to leave; `ends` false: without its `finish_reason`."""
         if form is None or not isinstance(document, dict):
             return
         self.form = form
@@ -32,7 +34,11 @@ class Trail:
         elif form is Form.RESPONSES:
             self._note_response(document)
         else:
-            self._note_choices(document)
+            self._note_choices(document, ends=ends)
+
+    def count(self, number: int) -> None:
+        """Remember the sequence number of an event that is otherwise like the one noted last."""
+        self._sequence = number + self.added
 
     def delta(self, key: Path, text: str) -> bytes:
         """Return an event that says `text` as the next piece of the text `key`."""
@@ -42,10 +48,11 @@ class Trail:
             return _named({"type": "content_block_delta", "index": _index(key[1]), "delta": delta})
         if self.form is Form.RESPONSES:
             kind = f"{key[0]}.delta"
-            place: dict[str, Json] = {"output_index": _index(key[1]), "content_index": _index(key[2])}
-            return _named(
-                {"type": kind, **self._place, **place, "delta": text, "sequence_number": self._next()}
-            )
+            output = _index(key[1])
+            place: dict[str, Json] = {"output_index": output, "content_index": _index(key[2])}
+            item: dict[str, Json] = {"item_id": self._items[output]} if output in self._items else {}
+            self.added += 1
+            return _named({"type": kind, **item, **place, "delta": text, "sequence_number": self._next()})
         choice: dict[str, Json] = {"index": _index(key[1]), "finish_reason": None}
         inner = _nest(key[2:], text)
         return self._chunk([choice | inner if isinstance(inner, dict) else choice])
@@ -66,7 +73,7 @@ class Trail:
         ]
         return self._chunk(ends) + sse.event(DONE)
 
-    def _note_choices(self, document: dict[str, Json]) -> None:
+    def _note_choices(self, document: dict[str, Json], *, ends: bool) -> None:
         self._envelope = {name: document[name] for name in _ENVELOPE if name in document}
         choices = document.get("choices")
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
@@ -74,7 +81,7 @@ class Trail:
                 index = choice.get("index")
                 place = index if isinstance(index, int) else position
                 self._open[place] = None
-                if choice.get("finish_reason") is not None:
+                if ends and choice.get("finish_reason") is not None:
                     del self._open[place]
 
     def _note_block(self, document: dict[str, Json]) -> None:
@@ -88,10 +95,12 @@ class Trail:
 
     def _note_response(self, document: dict[str, Json]) -> None:
         number, response = document.get("sequence_number"), document.get("response")
-        self._sequence = number if isinstance(number, int) else self._sequence
+        if isinstance(number, int):
+            self.count(number)
         if isinstance(response, dict):
             self._response = response
-        self._place = {"item_id": document["item_id"]} if "item_id" in document else self._place
+        if "item_id" in document:
+            self._items[_index(document.get("output_index"))] = document["item_id"]
 
     def _chunk(self, choices: list[Json]) -> bytes:
         return sse.event(encode_json({**self._envelope, "choices": choices}))

@@ -52,9 +52,12 @@ class Kind(enum.StrEnum):
     ENCODED = "encoded"
     LOGPROBS = "logprobs"
     """Repeats the answer token by token."""
+    LABEL = "label"
+    """A word of the protocol: exempt, and shown only to who counts everything."""
 
 
 UNSCANNABLE = frozenset({Kind.MEDIA, Kind.TOKENS, Kind.ENCODED, Kind.LOGPROBS})
+_NO_TEXT = UNSCANNABLE | {Kind.LABEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,12 @@ class Text:
     value: str
     """Empty where the text is no string."""
     size: int = 0
-    """Of an unscannable text: characters of the string, or items of the list."""
+    """Of what is not scanned: bytes of its strings in UTF-8, or items of a list of token ids."""
 
     @property
     def scannable(self) -> bool:
         """Whether `value` holds what the model sees."""
-        return self.kind not in UNSCANNABLE
+        return self.kind not in _NO_TEXT
 
 
 class Undecodable(ValueError):
@@ -93,9 +96,13 @@ def decode(data: bytes) -> Json:
         raise Undecodable(str(error) or type(error).__name__) from error
 
 
-def walk(document: Json, role: str = "") -> list[Text]:
-    """Return every text of `document` in its order, unscannable ones included. `role` holds where none is given."""
-    walker = _Walker()
+def walk(document: Json, role: str = "", *, labels: bool = False) -> list[Text]:
+    """Return every text of `document` in its order, unscannable ones included. `role` holds where none is given.
+
+    With `labels` every string is there, exempt ones too: each non-empty string value is one of the texts, or lies
+    within one that is not scanned.
+    """
+    walker = _Walker(labels=labels)
     walker.visit(document, _At((), (), role, Kind.CONTENT))
     return walker.texts
 
@@ -112,8 +119,9 @@ class _At:
 
 
 class _Walker:
-    def __init__(self) -> None:
+    def __init__(self, *, labels: bool) -> None:
         self.texts: list[Text] = []
+        self._labels = labels
 
     def visit(self, value: Json, at: _At) -> None:
         if isinstance(value, str):
@@ -129,8 +137,10 @@ class _Walker:
         if at.kind is Kind.LINK and not value.startswith("data:"):
             self.texts.append(Text(at.path, at.key, at.role, Kind.LINK, value))
             self._opaque(Kind.MEDIA, 0, at)
+        elif at.kind is Kind.TOKENS and value:  # ids are numbers: this is a text in their place
+            self.texts.append(Text(at.path, at.key, at.role, Kind.OTHER, value))
         elif at.kind is Kind.LINK or at.kind in UNSCANNABLE:
-            self._opaque(Kind.MEDIA if at.kind is Kind.LINK else at.kind, len(value), at)
+            self._opaque(Kind.MEDIA if at.kind is Kind.LINK else at.kind, weight(value), at)
         elif value:
             self.texts.append(Text(at.path, at.key, at.role, at.kind, value))
 
@@ -141,14 +151,16 @@ class _Walker:
         kind = at.kind
         if isinstance(own, str):
             at = _At(at.path, at.key, own, kind)
-        shape = value.get("type")
+        named = value.get("type")
+        shape = named if isinstance(named, str) else ""
         for name, item in value.items():
-            if name in LABELS and kind not in _FREE and not isinstance(item, dict | list):
+            if name in LABELS and kind not in _FREE and _is_label(name, item):
+                self._label(item, at.down(name, name, kind))
                 continue
             if name not in _KNOWN and kind is not Kind.LOGPROBS:
                 self._key(name, at)
-            if name in _OPAQUE_OBJECTS and item and kind not in _FREE:
-                self._opaque(_OPAQUE_OBJECTS[name], 0, at.down(name, name, kind))
+            if name in _OPAQUE_OBJECTS and item and kind not in _FREE and isinstance(item, dict | list | str):
+                self._opaque(_OPAQUE_OBJECTS[name], weight(item), at.down(name, name, kind))
             else:
                 self.visit(item, at.down(name, name, _kind(name, kind, shape, at.role)))
 
@@ -156,7 +168,7 @@ class _Walker:
         if len(at.path) > MAX_DEPTH:
             raise Undecodable("nested too deeply")
         first = value[0] if value else None
-        if isinstance(first, float):  # an embedding: numbers that are no text
+        if isinstance(first, float) and set(map(type, value)) == {float}:  # an embedding: no text
             return
         if (
             isinstance(first, int)
@@ -173,8 +185,21 @@ class _Walker:
         step = KeyOf(name)
         self.texts.append(Text((*at.path, step), (*at.key, step), at.role, Kind.NAME, name))
 
+    def _label(self, item: Json, at: _At) -> None:
+        if self._labels and isinstance(item, str) and item:
+            self._opaque(Kind.LABEL, weight(item), at)
+
     def _opaque(self, kind: Kind, size: int, at: _At) -> None:
         self.texts.append(Text(at.path, at.key, at.role, kind, "", size))
+
+
+def weight(value: Json) -> int:
+    """Return the bytes in UTF-8 of all strings in `value`."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, dict):
+        return sum(map(weight, value.values()))
+    return sum(map(weight, value)) if isinstance(value, list) else 0
 
 
 LABELS = frozenset({
@@ -186,6 +211,22 @@ LABELS = frozenset({
 
 Inside arguments, schemas and unknown fields these names are ordinary text, and an object or list in such a field is walked.
 """
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "critic", "discriminator"})
+"""A chat template prints the role: any other word is a text."""
+
+_LONGEST_LABEL = 64  # characters; ids have 40 at most, and what is longer is somebody's text
+_LONG_LABELS = frozenset({"signature", "embedding", "obfuscation"})
+
+
+def _is_label(name: str, value: Json) -> bool:
+    """Whether the value of a field of `LABELS` is what it should be, and not a text that hides there."""
+    if isinstance(value, dict | list):
+        return False
+    if name == "role":
+        return value in ROLES
+    return not isinstance(value, str) or len(value) <= _LONGEST_LABEL or name in _LONG_LABELS
+
 
 _KINDS: dict[str, Kind] = {
     "content": Kind.CONTENT, "prompt": Kind.CONTENT, "input": Kind.CONTENT, "system": Kind.CONTENT,
@@ -224,7 +265,7 @@ _FREE = frozenset({Kind.ARGUMENTS, Kind.SCHEMA, Kind.OTHER})
 _TOKEN_PLACES = frozenset({Kind.CONTENT, Kind.TOKENS})
 
 
-def _kind(name: str, outer: Kind, shape: Json, role: str) -> Kind:
+def _kind(name: str, outer: Kind, shape: str, role: str) -> Kind:
     """Return what the field `name` holds, in an object of type `shape` that itself stands in an `outer`."""
     if outer in _FREE or outer in UNSCANNABLE:
         return outer

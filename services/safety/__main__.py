@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 from services.extproc.config import ConfigError
 from services.extproc.lifecycle import App, Parts
 from services.extproc.main import command
 from services.safety.assemble import assemble
 from services.safety.audit import AuditLog, Observers
+from services.safety.audit_config import AuditConfig
+from services.safety.audit_redis import RedisWriter
+from services.safety.audit_sinks import FileWriter, Sink, Writer
+from services.safety.audit_versions import Versions
 from services.safety.checks.registry import Parameters, check_types
 from services.safety.config import SafetyConfig
 from services.safety.metrics import PrometheusObserver
@@ -26,14 +31,35 @@ async def build(config: SafetyConfig, parts: Parts) -> AsyncIterator[App]:
     """Make the service and its providers; close them when the block ends."""
     types = provider_types()
     assembled = assemble(config, check_types(), types)
-    observer = Observers((AuditLog(), PrometheusObserver(parts.registry, assembled.rules)))
+    metrics = PrometheusObserver(parts.registry, assembled.rules, config.providers)
     key = config.audit_key.encode() or secrets.token_bytes(_KEY_BYTES)
     async with contextlib.AsyncExitStack() as stack:
+        sinks = audit_sinks(config.audit, assembled.versions, metrics.dropped)
+        for sink in sinks:
+            await stack.enter_async_context(sink.running())
+        observer = Observers((AuditLog(), metrics, *sinks))
         providers = {}
         for name, plugin in config.providers.items():
             providers[name] = _provider(name, types[plugin.type], plugin.parameters)
             stack.push_async_callback(providers[name].close)
         yield App(Safety(assembled.policies, observer, key, providers))
+
+
+def audit_sinks(config: AuditConfig, versions: Versions, dropped: Callable[[str], None]) -> list[Sink]:
+    """Return the sinks that `config` names, each to be run."""
+    writers: dict[str, Writer] = {}
+    if config.file is not None:
+        writers["file"] = FileWriter(config.file)
+    if config.redis is not None:
+        writers["redis"] = RedisWriter(config.redis)
+    return [
+        Sink(name, writer, versions, limit=config.buffer, dropped=dropped, now=_now)
+        for name, writer in writers.items()
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _provider(name: str, factory: ProviderFactory, parameters: Parameters) -> Provider:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.extproc.config import ConfigError
+from services.safety.canonical.check import Canonical
+from services.safety.audit_versions import Versions, versions
 from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
-from services.safety.config import PluginConfig, SafetyConfig, SideConfig
-from services.safety.policy import Policies, Policy, Provider, Side
-from services.safety.verdict import Action
+from services.safety.config import PluginConfig, ProviderUse, SafetyConfig, SideConfig
+from services.safety.policy import Combine, Policies, Policy, Provider, Side
+from services.safety.verdict import Action, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Assembled:
     policies: Policies
     rules: tuple[str, ...]
     """The ids of all rules there are, used or not: a closed set for metric labels."""
+    versions: Versions
+    """For the audit records."""
 
 
 def assemble(
@@ -44,7 +48,8 @@ def assemble(
         )
         for name, policy in config.policies.items()
     }
-    return Assembled(Policies(policies, config.default, config.models), tuple(rule.id for rule in rules))
+    who = Policies(policies, config.default, config.models)
+    return Assembled(who, tuple(rule.id for rule in rules), versions(config, rules))
 
 
 def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
@@ -72,7 +77,10 @@ class _SideBuilder:
             actions=actions,
             checks=(*self._enforced(place, config, actions), *(self._checks[name] for name in config.checks)),
             watching=self._watching(actions),
-            providers=tuple(Provider(use.name, use.timeout) for use in config.providers),
+            providers=tuple(_use(use, config) for use in config.providers),
+            combine=Combine(config.combine),
+            threshold=config.threshold,
+            deadline=config.deadline,
             fail_open=config.on_error == "open",
             allow_unscannable=config.unscannable == "allow",
             drop_logprobs=config.logprobs == "drop",
@@ -84,7 +92,7 @@ class _SideBuilder:
         )
 
     def _validate(self, place: str, config: SideConfig) -> None:
-        if not config.checks:  # a third party's check brings names that are not known here
+        if not config.checks and not config.providers:  # they bring names that are not known here
             names = [name for entry in config.actions for name in entry.match]
             _names(f"{place}.actions", names, self._known)
         _names(f"{place}.checks", config.checks, self._checks)
@@ -96,16 +104,26 @@ class _SideBuilder:
 
     def _enforced(
         self, place: str, config: SideConfig, actions: Sequence[tuple[str, Action]]
-    ) -> tuple[RuleSet, ...]:
+    ) -> tuple[Check, ...]:
         rules = [rule for rule in self._rules if _decide(rule, actions) in {Action.REDACT, Action.BLOCK}]
         long = max((rule.max_length or 0 for rule in rules), default=0)
         if long > config.hold_limit:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
-        return (RuleSet(rules),) if rules else ()
+        return (Canonical(RuleSet(rules)),) if rules else ()
 
-    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[RuleSet, ...]:
+    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[Check, ...]:
         rules = [rule for rule in self._rules if _decide(rule, actions) is Action.INSPECT]
-        return (RuleSet(rules),) if rules else ()
+        return (Canonical(RuleSet(rules)),) if rules else ()
+
+
+def _use(use: ProviderUse, side: SideConfig) -> Provider:
+    states = {state.value: side.on_error for state in State if state is not State.JUDGED} | use.on_state
+    return Provider(
+        use.name,
+        use.timeout,
+        use.weight,
+        frozenset(State(name) for name, then in states.items() if then == "open"),
+    )
 
 
 def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:
@@ -115,7 +133,7 @@ def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:
 def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check:
     _names(f"checks.{name}.type", [plugin.type], factories)
     try:
-        return factories[plugin.type](plugin.parameters)
+        return Canonical(factories[plugin.type](plugin.parameters))
     except ValueError as error:
         raise ConfigError(f"checks.{name}.parameters: {error}") from error
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from services.safety.verdict import Action, Direction, Verdict
+from services.safety.verdict import Action, Direction, Report, Verdict
 
 _DIGEST = 16  # bytes; equal texts are told by it, and 128 bits do not collide
 
@@ -29,8 +29,8 @@ class Record:
     """Keyed hash of the body as it came; empty where nothing was found or the body came in pieces."""
     held_bytes: int | None = None
     """Of a stream: the most bytes that one text had to wait."""
-    reported: tuple[str, ...] = ()
-    """Names of providers that were asked, with how it went: `name:state`."""
+    reported: tuple[Report, ...] = ()
+    """Providers that were asked."""
 
 
 class Observer(Protocol):
@@ -92,9 +92,20 @@ def fields(record: Record) -> dict[str, object]:
         "text_hash": record.text_hash,
         "scanned_bytes": verdict.scanned_bytes,
         "skipped_bytes": verdict.skipped_bytes,
+        "exempt_bytes": verdict.exempt_bytes,
         "skipped": list(verdict.skipped),
         "held_bytes": record.held_bytes,
-        "providers": list(record.reported),
+        "providers": [_report(report) for report in record.reported],
+    }
+
+
+def _report(report: Report) -> dict[str, object]:
+    return {
+        "provider": report.provider,
+        "state": report.state.value,
+        "verdict": report.action.value,
+        "ms": round(report.seconds * 1000, 3),
+        "failed_open": report.failed_open,
     }
 
 

@@ -7,7 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from services.extproc.config import Limits, Listen, Log
+from services.safety.audit_config import AuditConfig
 from services.safety.verdict import Action
+
+Unjudged = Literal["skipped", "partial", "timeout", "limit", "throttled", "error"]
+"""The states in which something is left unjudged."""
 
 
 class ActionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,7 +27,11 @@ class ProviderUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     name: str
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 2.0
-    """Seconds."""
+    """Seconds, within the side's `deadline`."""
+    weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """Of its vote, where the side's `combine` is `weighted`."""
+    on_state: dict[Unjudged, Literal["closed", "open"]] = msgspec.field(default_factory=dict)
+    """What a state other than `judged` does, where it differs from the side's `on_error`."""
 
 
 class SideConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +42,11 @@ class SideConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     checks: tuple[str, ...] = ()
     """Checks from the `checks` section; their findings are matched by `actions` too."""
     providers: tuple[ProviderUse, ...] = ()
+    combine: Literal["any", "all", "weighted"] = "any"
+    """How many of the providers must block; `weighted` wants the share `threshold` of their weights."""
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    deadline: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """Seconds that all providers together may take for one prompt, or for one window of an answer."""
     on_error: Literal["closed", "open"] = "closed"
     unscannable: Literal["block", "allow"] = "block"
     logprobs: Literal["drop", "keep"] = "drop"
@@ -55,7 +68,7 @@ class PluginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """A check or provider that another package registers: its type, and parameters it checks itself."""
 
     type: str
-    parameters: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    parameters: dict[str, object] = msgspec.field(default_factory=dict)
 
 
 class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,5 +89,6 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     blocklists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
+    audit: AuditConfig = AuditConfig()
     audit_key: str = ""
     """Keys the hash of judged texts in the audit record; empty draws one at start, so hashes end with the process."""

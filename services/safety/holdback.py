@@ -6,7 +6,9 @@ leaves at once. Overlapping matches become one mask, named after the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from services.safety.policy import Side
 from services.safety.verdict import Action, Finding, State
@@ -20,7 +22,7 @@ class Released:
     """What comes of one piece."""
 
     text: str
-    """What may leave, masks in place. A block leaves nothing of its piece."""
+    """What may leave, masks in place. Of a piece that blocks it is what stands before the match."""
     findings: tuple[tuple[Finding, Action], ...] = ()
     block: str = ""
     """The category that blocks; empty if none does."""
@@ -38,13 +40,13 @@ class Tail:
         self._offset = 0  # of `_held` in the whole text
         self._masked = 0  # up to here the text is inside a mask
         self._waiting: list[Finding] = []  # found by one check before another has settled that far
-        self._swallow = False  # the cap was reached: the rest of the text does not leave
+        self._swallow = False  # a block, or the cap was reached: the rest of the text does not leave
         self._quotes = _Quotes() if is_json else None
 
     @property
     def held(self) -> int:
         """Bytes that wait for what comes next, in UTF-8."""
-        return len(self._held.encode("utf-8", "surrogatepass"))
+        return len(self._held.encode("utf-8", "surrogatepass")) if self._held else 0
 
     def feed(self, text: str, *, final: bool = False) -> Released:
         """Take the next piece; `final` says that the text ends with it."""
@@ -57,15 +59,17 @@ class Tail:
         ]
         self._held += text
         settled = self._settle(text, final=final)
+        ready = [(finding, self._side.action(finding)) for finding in self._ready(settled)]
+        blocked = next((finding for finding, action in ready if action is Action.BLOCK), None)
+        upto = settled if blocked is None else blocked.start
         out: list[str] = []
-        for finding in self._ready(settled):
-            action = self._side.action(finding)
-            seen.append((finding, action))
-            if action is Action.BLOCK:
-                return Released("", tuple(seen), block=finding.category)
-            if action is Action.REDACT:
-                self._mask(finding, out)
-        self._release(settled, out)
+        for finding in _merged([f for f, action in ready if action is Action.REDACT and f.start < upto]):
+            self._mask(finding, out)
+        self._release(upto, out)
+        seen += ready
+        if blocked is not None:
+            self._swallow, self._held = True, ""
+            return Released("".join(out), tuple(seen), block=blocked.category)
         if len(self._held) > self._side.hold_limit:
             return self._over(out, seen)
         return Released("".join(out), tuple(seen))
@@ -107,10 +111,21 @@ class Tail:
         """Block, or let the rest of the text go unseen: a match without a longest form has grown over the cap."""
         cut = Finding(LIMIT, self._offset, self._offset + len(self._held), LIMIT)
         if self._side.at_limit is Action.BLOCK:
-            return Released("", (*seen, (cut, Action.BLOCK)), block=LIMIT, state=State.LIMIT)
+            return Released("".join(out), (*seen, (cut, Action.BLOCK)), block=LIMIT, state=State.LIMIT)
         self._mask(cut, out)
         self._swallow, self._held = True, ""
         return Released("".join(out), (*seen, (cut, Action.REDACT)), state=State.LIMIT)
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Return `findings`, which are sorted, with those that overlap as one, named after the first."""
+    merged: list[Finding] = []
+    for finding in findings:
+        if merged and finding.start < merged[-1].end:
+            merged[-1] = replace(merged[-1], end=max(merged[-1].end, finding.end))
+        else:
+            merged.append(finding)
+    return merged
 
 
 @dataclass(slots=True)
@@ -124,7 +139,8 @@ class _Quotes:
     def mask(self, mask: str) -> str:
         """Return the mask as it must stand here: in place of a number a string, after half an escape its other half."""
         rest = "\\" if self.escaped else ""
-        return self._agree() + rest + (mask if self.inside else f'"{mask}"')
+        quoted = json.dumps(mask, ensure_ascii=False)
+        return self._agree() + rest + (quoted[1:-1] if self.inside else quoted)
 
     def say(self, text: str) -> str:
         """Return text that leaves, with the quote that a mask before it may have swallowed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from services.openai.texts import Json, Kind, Path, Text
 from services.safety.holdback import Released, Tail
 from services.safety.policy import Side, worst
-from services.safety.verdict import Action, Finding, Located, State, Verdict
+from services.safety.verdict import Action, Finding, Located, Report, State, Verdict
 
 _JSON_FIELDS = frozenset({"arguments", "partial_json", "delta"})
 UNSCANNABLE = "unscannable"
@@ -28,14 +28,17 @@ class Tally:
     scanned: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """Why → bytes, or items of what has no bytes."""
+    exempt: int = 0
+    """Bytes of words of the protocol."""
     block: str = ""
     state: State = State.JUDGED
-    reported: list[str] = field(default_factory=list)
-    """Providers that were asked, with the state of their answer."""
+    reported: list[Report] = field(default_factory=list)
+    """Providers that were asked."""
 
-    def add(self, text: Text, released: Released) -> None:
-        """Take the outcome of one piece of a text."""
-        self.findings += [Located(finding, text.path, action) for finding, action in released.findings]
+    def add(self, path: Path, released: Released) -> None:
+        """Take the outcome of one piece of the text at `path`."""
+        if released.findings:
+            self.findings += [Located(finding, path, action) for finding, action in released.findings]
         self.block = self.block or released.block
         if released.state is not State.JUDGED:
             self.state = released.state
@@ -51,7 +54,7 @@ class Tally:
         action = Action.BLOCK if self.block else worst([located.action for located in self.findings])
         return Verdict(
             action, self.state, tuple(self.findings), self.scanned, sum(self.skipped.values()),
-            tuple(sorted(self.skipped)), self.block,
+            tuple(sorted(self.skipped)), self.block, self.exempt,
         )  # fmt: skip
 
 
@@ -59,6 +62,9 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
     """Scan whole texts into `tally` and return the values to put in their places."""
     edits: dict[Path, Json] = {}
     for text in texts:
+        if text.kind is Kind.LABEL:
+            tally.exempt += text.size
+            continue
         if not text.scannable:
             skip(text, side, tally)
             continue
@@ -66,7 +72,7 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
         if not any(check.scan(text.value) for check in (*side.checks, *side.watching)):
             continue
         released = Tail(side, is_json=is_json(text)).feed(text.value, final=True)
-        tally.add(text, released)
+        tally.add(text.path, released)
         if released.text != text.value and not released.block:
             edits[text.path] = released.text
     return edits

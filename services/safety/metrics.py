@@ -7,16 +7,33 @@ from collections.abc import Collection
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.safety.audit import Record
+from services.safety.verdict import Report
 
 _HELD = (0, 16, 64, 256, 1024, 4096, 8192)  # bytes: a word, a key, a card in a sentence … the cap's default
+_SECONDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)  # a service nearby … the default deadline
 _OTHER = "other"
 
 
 class PrometheusObserver:
     """The one importer of prometheus_client in the safety service."""
 
-    def __init__(self, registry: CollectorRegistry, rules: Collection[str]) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, rules: Collection[str], providers: Collection[str] = ()
+    ) -> None:
         self._rules = frozenset(rules)
+        self._providers = frozenset(providers)
         self._verdicts = Counter(
             "safety_verdicts_total",
             "Verdicts on prompts and answers.",
@@ -38,6 +55,33 @@ class PrometheusObserver:
             buckets=_HELD, registry=registry,
         )  # fmt: skip
 
+        self._answers = Counter(
+            "safety_provider_answers_total",
+            "Answers of remote judges.",
+            ["provider", "state", "verdict"],
+            registry=registry,
+        )
+        self._open = Counter(
+            "safety_failed_open_total",
+            "Answers that left something unjudged which the policy let pass.",
+            ["provider", "state"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "safety_provider_seconds", "Time until a remote judge answered, retries included.",
+            ["provider"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._dropped = Counter(
+            "safety_audit_dropped_total",
+            "Audit records that a sink could not take.",
+            ["sink"],
+            registry=registry,
+        )
+
+    def dropped(self, sink: str) -> None:
+        """Count an audit record that was lost; `sink` is one of ours."""
+        self._dropped.labels(sink).inc()
+
     def verdict(self, record: Record) -> None:
         """Count `record`."""
         verdict, direction = record.verdict, record.direction
@@ -50,3 +94,12 @@ class PrometheusObserver:
             self._findings.labels(rule if rule in self._rules else _OTHER).inc()
         if record.held_bytes is not None:
             self._held.observe(record.held_bytes)
+        for report in record.reported:
+            self._provider(report)
+
+    def _provider(self, report: Report) -> None:
+        name = report.provider if report.provider in self._providers else _OTHER
+        self._answers.labels(name, report.state, report.action).inc()
+        self._seconds.labels(name).observe(report.seconds)
+        if report.failed_open:
+            self._open.labels(name, report.state).inc()

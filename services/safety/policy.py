@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.safety.checks.base import Check
-from services.safety.verdict import Action, Direction, Finding
+from services.safety.verdict import Action, Direction, Finding, State
+
+
+class Combine(enum.StrEnum):
+    """When the votes of several providers block."""
+
+    ANY = "any"
+    ALL = "all"
+    WEIGHTED = "weighted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,9 @@ class Provider:
     name: str
     timeout: float
     """Seconds."""
+    weight: float = 1.0
+    open_states: frozenset[State] = frozenset()
+    """The states, other than `JUDGED`, that let pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,11 @@ class Side:
     watching: tuple[Check, ...] = ()
     """Checks that only report: nothing waits for them."""
     providers: tuple[Provider, ...] = ()
+    combine: Combine = Combine.ANY
+    threshold: float = 0.5
+    """Share of the weights that blocks, for `Combine.WEIGHTED`."""
+    deadline: float = 10.0
+    """Seconds for all providers together."""
     fail_open: bool = False
     """What cannot be judged because something failed goes on."""
     allow_unscannable: bool = False

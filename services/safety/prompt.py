@@ -23,14 +23,14 @@ async def judge_prompt(
         return None
     try:
         document = decode(body)
-        texts = walk(document)
+        texts = walk(document, labels=True)
     except Undecodable:
         _undecodable(request, side, tally)
         return None
     edits = judge(texts, side, tally)
     if side.providers and not tally.block:
         shown = as_edited(texts, edits)
-        edits |= merge(await ask(providers, side.providers, shown, context), shown, side, tally)
+        edits |= merge(await ask(providers, side, shown, context), shown, side, tally)
     return replace_values(body, edits) if edits and not tally.block else None
 
 

@@ -128,7 +128,7 @@ class SafetyExchange(Exchange):
         side = self._side()
         try:
             document = decode(body)
-            texts = walk(document, "assistant")
+            texts = walk(document, "assistant", labels=True)
         except Undecodable:
             return self._not_judged(side, body, UNDECODABLE)
         edits = judge(texts, side, self._tally)

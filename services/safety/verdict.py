@@ -28,7 +28,9 @@ class State(enum.StrEnum):
     """Judged in part."""
     TIMEOUT = "timeout"
     LIMIT = "limit"
-    """Over a size or a rate that the judge accepts."""
+    """Over a size that the judge accepts."""
+    THROTTLED = "throttled"
+    """Over a rate that the judge accepts: HTTP 429."""
     ERROR = "error"
 
 
@@ -59,6 +61,18 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A provider that was asked, and how it went."""
+
+    provider: str
+    state: State
+    action: Action
+    seconds: float
+    failed_open: bool = False
+    """It did not judge all, and the policy lets pass what it left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """A finding with the text it was found in and what its policy does about it."""
 
@@ -80,6 +94,8 @@ class Verdict:
     """Why something was not scanned: kinds of text, `encoded`, `undecodable`, `content_type`."""
     reason: str = ""
     """The category that decided, where one did."""
+    exempt_bytes: int = 0
+    """Words of the protocol, such as roles and types. Of a streamed answer they are not counted."""
 
     @property
     def rules(self) -> tuple[str, ...]:

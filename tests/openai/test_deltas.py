@@ -29,15 +29,23 @@ def test_a_chat_delta_is_named_by_choice_field_and_tool():
             ("choices", 1, "delta", "content"): "a",
             ("choices", 1, "delta", "tool_calls", 2, "function", "arguments"): "{",
         },
-        (),
+        (("choices", 1, "delta", "tool_calls", 2, "function", "name"),),
     )
 
 
-def test_a_function_name_is_whole():
-    """Servers send it in one piece, and a client needs it before the arguments."""
-    calls = [{"index": 0, "function": {"name": "f", "arguments": ""}}]
-    reading = read(the(choices=[{"index": 0, "delta": {"tool_calls": calls}}]))
-    assert (reading.deltas, [text.value for text in reading.wholes]) == ((), ["f"])
+@pytest.mark.parametrize(
+    "call", [{"tool_calls": [{"index": 0, "function": {"name": "f"}}]}, {"function_call": {"name": "f"}}]
+)
+def test_a_function_name_may_go_on_until_its_arguments_begin(call):
+    """A server may split it; the arguments end it, as above."""
+    reading = read(the(choices=[{"index": 0, "delta": call}]))
+    assert ([text.value for text in reading.deltas], reading.wholes) == (["f"], ())
+
+
+def test_a_key_inside_a_delta_is_whole():
+    """Nothing can go on with it."""
+    reading = read(the(choices=[{"index": 0, "delta": {"odd": "x"}}]))
+    assert [text.value for text in reading.wholes] == ["odd"]
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,32 @@ def test_tool_input_as_an_object_is_walked_with_its_keys():
         ),
         ({"content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}, Kind.MEDIA, 0),
         ({"content": [{"type": "image", "source": {"type": "base64", "data": "AAAA"}}]}, Kind.MEDIA, 4),
-        ({"content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}, Kind.MEDIA, 0),
+        ({"content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}, Kind.MEDIA, 2),
         ({"output": [{"type": "reasoning", "encrypted_content": "AA"}]}, Kind.ENCODED, 2),
-        ({"choices": [{"logprobs": {"content": [{"token": "a"}]}}]}, Kind.LOGPROBS, 0),
+        ({"choices": [{"logprobs": {"content": [{"token": "ä"}]}}]}, Kind.LOGPROBS, 2),
     ],
 )
 def test_what_is_no_text_is_named_and_never_skipped(document, kind, size):
     """Token ids, media and encoded content are yielded as unscannable."""
     assert (kind, size) in {(text.kind, text.size) for text in walk(document) if not text.scannable}
+
+
+def test_asking_for_log_probabilities_is_no_text():
+    """A number is an option; only what an answer says is opaque."""
+    assert walk(the(logprobs=True, top_logprobs=5)) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"messages": [{"role": "assistant. Now obey: p", "content": ""}]},
+        {"id": "p" * 65},
+        {"input": [0.5, "p"]},
+    ],
+)
+def test_a_field_of_the_protocol_is_no_hiding_place(document):
+    """A role that is none, an id as long as a message, a vector with a word in it: all are texts."""
+    assert any("p" in text.value for text in walk(document))
 
 
 def test_the_address_of_an_image_is_a_text():

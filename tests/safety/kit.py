@@ -61,6 +61,9 @@ def body(document):
     return json.dumps(document, ensure_ascii=False).encode()
 
 
+TOOL = "look_up"
+
+
 def chat(pieces, *, field="content", index=0):
     """Return a chat stream that says `pieces`."""
     events = [_chat({field: piece}, index) for piece in pieces]
@@ -71,11 +74,19 @@ def arguments(pieces):
     """Return a chat stream of one tool call."""
     first = {
         "tool_calls": [
-            {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+            {"index": 0, "id": "call_1", "type": "function", "function": {"name": TOOL, "arguments": ""}}
         ]
     }
     more = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in pieces]
     return [_chat(delta) for delta in [first, *more]] + [_chat({}, 0, "tool_calls"), sse.event(b"[DONE]")]
+
+
+def names(pieces):
+    """Return a chat stream of one tool call whose name comes in pieces."""
+    deltas = [{"tool_calls": [{"index": 0, "function": {"name": piece}}]} for piece in pieces]
+    deltas[0]["tool_calls"][0] |= {"id": "call_1", "type": "function"}
+    deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": " "}}]}]
+    return [_chat(delta) for delta in deltas] + [_chat({}, 0, "tool_calls"), sse.event(b"[DONE]")]
 
 
 def completions(pieces):
@@ -178,7 +189,8 @@ def _said(document):
     for choice in document.get("choices", []):
         delta = choice.get("delta", {})
         out += choice.get("text", "") + (delta.get("content") or "") + (delta.get("reasoning_content") or "")
-        out += "".join(call["function"].get("arguments", "") for call in delta.get("tool_calls", []))
+        for call in delta.get("tool_calls", []):
+            out += call["function"].get("name", "").removeprefix(TOOL) + call["function"].get("arguments", "")
     return out
 
 

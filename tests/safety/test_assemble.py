@@ -50,7 +50,7 @@ def test_the_first_entry_that_fits_decides():
     """An exception stands before the rule."""
     text = "policies: {default: {prompt: {actions: [{match: [jwt], action: allow}, {match: [secret], action: block}]}}}"
     side = kit.policies(text).choose("m").prompt
-    assert "jwt" not in {rule.id for rule in side.checks[0].rules}
+    assert "jwt" not in {rule.id for rule in side.checks[0].inner.rules}
     assert side.action(Finding("jwt", 0, 1, "secret")) is Action.ALLOW
 
 

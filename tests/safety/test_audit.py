@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from services.safety.audit import AuditLog, Observers, Record, fields, text_hash
 from services.safety.metrics import PrometheusObserver
-from services.safety.verdict import Action, Direction, Finding, Located, State, Verdict
+from services.safety.verdict import Action, Direction, Finding, Located, Report, State, Verdict
 
 FOUND = Record(
     Direction.RESPONSE,
@@ -73,3 +73,25 @@ def test_metrics_count_by_closed_labels():
     assert value("safety_findings_total", rule="other") == 1
     assert value("safety_bytes_total", direction="response", state="skipped") == 7
     assert value("safety_stream_held_bytes_count") == 1
+
+
+def test_what_remote_judges_answer_is_counted_and_what_was_let_through():
+    """By provider, state and verdict; one that no configuration names is `other`."""
+    registry = CollectorRegistry()
+    observer = PrometheusObserver(registry, [], ["far"])
+    reports = (
+        Report("far", State.TIMEOUT, Action.ALLOW, 0.3, failed_open=True),
+        Report("who", State.JUDGED, Action.BLOCK, 0.1),
+    )
+    observer.verdict(Record(Direction.PROMPT, Verdict(Action.BLOCK), "default", "m", reported=reports))
+    observer.dropped("file")
+
+    def value(name, **labels):
+        return registry.get_sample_value(name, labels)
+
+    assert value("safety_provider_answers_total", provider="far", state="timeout", verdict="allow") == 1
+    assert value("safety_provider_answers_total", provider="other", state="judged", verdict="block") == 1
+    assert value("safety_failed_open_total", provider="far", state="timeout") == 1
+    assert value("safety_failed_open_total", provider="other", state="judged") is None
+    assert value("safety_provider_seconds_sum", provider="far") == 0.3
+    assert value("safety_audit_dropped_total", sink="file") == 1

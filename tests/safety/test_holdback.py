@@ -48,10 +48,10 @@ def test_clean_text_leaves_at_once():
     assert tail.held == 0
 
 
-def test_a_block_leaves_nothing_of_its_piece_and_says_why():
+def test_a_block_leaves_what_stands_before_it_and_says_why():
     """The category goes into the message, the finding into the record."""
     released = Tail(side()).feed("about Project Bluebird, ")
-    assert (released.text, released.block) == ("", "blocklist")
+    assert (released.text, released.block) == ("about ", "blocklist")
     assert [(finding.rule, action) for finding, action in released.findings] == [("names", Action.BLOCK)]
 
 
@@ -75,6 +75,12 @@ def test_a_match_without_end_blocks_at_the_cap_where_the_policy_says_so():
     """`at_limit: block`."""
     released = follow(["-----BEGIN " + "PRIVATE KEY-----", *["A" * 64] * 20], "strict")
     assert "limit" in {r.block for r in released}
+
+
+def test_masks_before_a_block_are_in_place():
+    """What leaves before the match is as it would leave without it."""
+    released = Tail(side()).feed(f"{SECRET} of Project Bluebird, {SECRET}")
+    assert (released.text, released.block) == ("[REDACTED:aws-access-key] of ", "blocklist")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ DIALECTS = {
     "chat": kit.chat,
     "reasoning": lambda pieces: kit.chat(pieces, field="reasoning_content"),
     "arguments": lambda pieces: kit.arguments(['{"k":"', *pieces, '"}']),
+    "names": kit.names,
     "completions": kit.completions,
     "messages": kit.messages,
     "responses": kit.responses,
@@ -54,7 +55,7 @@ def test_a_cut_at_every_byte_gives_what_the_whole_stream_gives(dialect):
     assert run([bytes([byte]) for byte in stream])[0] == expected
 
 
-@pytest.mark.parametrize("dialect", ["chat", "completions", "messages", "responses"])
+@pytest.mark.parametrize("dialect", ["chat", "reasoning", "completions", "messages", "responses"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_deltas_of_any_size_say_what_the_unstreamed_answer_says(dialect, size):
     """The text that a client puts together does not depend on how the model cut it."""
@@ -96,6 +97,54 @@ def test_tool_arguments_keep_their_json():
     """The masked arguments of a streamed call parse."""
     out = kit.said(run(kit.arguments(['{"n": 4111', '111111111111, "k": "AKIA', kit.SECRET[4:], '"}']))[0])
     assert json.loads(out) == {"n": "[REDACTED:card]", "k": "[REDACTED:aws-access-key]"}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_piece_that_may_begin_a_match_waits_as_a_whole_event(dialect):
+    """The next one shows it to be harmless; both leave as they came, and nothing was rewritten."""
+    events = DIALECTS[dialect](["ports ", "h", "o", "st", "s"])
+    assert run(events)[0] == b"".join(events)
+
+
+def test_other_texts_do_not_wait_for_the_one_that_does():
+    """What is certain of a waiting event leaves before the next choice's."""
+    one, two = kit.chat([" h", "ooks"], index=0), kit.chat(["clean"], index=1)
+    stream = StreamFilter(kit.side(), Tally())
+    assert stream.feed(one[0]) == b""
+    assert kit.said(stream.feed(two[0])) == " clean"
+    assert kit.said(stream.feed(one[1]) + stream.feed(one[2])) == "hooks"
+
+
+def test_masked_events_become_one():
+    """Many events in, few out; the first keeps what only it says, such as the call's id."""
+    pieces = [kit.SECRET[at : at + 2] for at in range(0, len(kit.SECRET), 2)]
+    out = kit.documents(run(kit.names([*pieces, " ok"]))[0])
+    calls = [
+        choice["delta"]["tool_calls"][0] for event in out for choice in event["choices"] if choice["delta"]
+    ]
+    names = [call["function"].get("name") for call in calls]
+    assert names == ["[REDACTED:aws-access-key] ok", "", None], "the second event is the first without an id"
+    assert calls[0]["id"] == "call_1"
+
+
+def test_sequence_numbers_stay_right_where_events_are_added_and_masked():
+    """The responses dialect counts: no number twice, none missing."""
+    for pieces in (["see AK"], ["a ", *kit.SECRET, " b AK"], ["AK"], ["x", "AK", "IA "]):
+        stream, _, _ = run(kit.responses(pieces))
+        numbers = [document["sequence_number"] for document in kit.documents(stream)]
+        assert numbers == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_stands_before_a_forbidden_match_still_leaves(dialect):
+    """The answer ends where the match begins, not an event earlier, wherever it was cut."""
+    text = f"so {kit.SECRET} and project bluebird, no more"
+    for size in (1, 3, 8, 100):
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        stream, tally, _ = run(DIALECTS[dialect](pieces))
+        said = kit.said(stream).removeprefix('{"k":"')
+        assert said == "so [REDACTED:aws-access-key] and "
+        assert tally.block == "blocklist"
 
 
 def test_held_text_leaves_before_the_choice_ends():

@@ -10,7 +10,8 @@ from services.safety.checks.base import Check
 GROUP = "inference_gateway.safety.checks"
 """The entry-point group of other packages' checks."""
 
-Parameters = Mapping[str, str | int | float | bool]
+Parameters = Mapping[str, object]
+"""As YAML gives them."""
 CheckFactory = Callable[[Parameters], Check]
 """Makes a check of its parameters; raises `ValueError` for parameters that are wrong."""
 

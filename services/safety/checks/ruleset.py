@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import ahocorasick
@@ -14,6 +15,8 @@ from services.safety.checks.validators import VALIDATORS, Match
 from services.safety.verdict import Finding
 
 _MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of `MAX_WORDS` runs in it
+_LONG = 512  # bytes; from here on re2's 1.7 ns per byte beat the automaton's 13 and the conversions
+_HITS = 32  # keywords looked at one by one in a long text: each costs 4 µs, the automaton on 4 KB costs 50
 
 
 class _Compiled:
@@ -46,7 +49,12 @@ class RuleSet:
         self.rules = tuple(rules)
         self._always = [entry for entry in compiled if not entry.rule.keywords]
         self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])
-        self._gate = _any([_flagged(entry.rule, _source(entry.rule)) for entry in self._always])
+        always = [_flagged(entry.rule, _source(entry.rule)) for entry in self._always]
+        words = [_word(keyword) for entry in compiled for keyword in entry.rule.keywords]
+        self._gate = _any(always)
+        self._words = _any(words)
+        self._sieve = _any([*words, *always])
+        self._longest = max((len(word) for rule in rules for word in rule.keywords), default=0)
         self._tail = _any(_prefixes(compiled), anchor=r"\z")
 
     @property
@@ -71,14 +79,27 @@ class RuleSet:
 
     def candidates(self, text: str, data: bytes, start: int) -> list[_Compiled]:
         """Return the rules that can have a match in the text, in no order that matters."""
-        found: dict[int, _Compiled] = {}
-        if self._keywords is not None:
-            for _, entries in self._keywords.iter(text.casefold()):
-                for entry in entries:
-                    found[id(entry)] = entry
+        if len(data) - start > _LONG and (self._sieve is None or not self._sieve.search(data, start)):
+            return []
+        found = self._by_keyword(text, data, start)
         if self._gate is not None and self._gate.search(data, start):
-            return [*found.values(), *self._always]
-        return list(found.values())
+            return [*found, *self._always]
+        return found
+
+    def _by_keyword(self, text: str, data: bytes, start: int) -> list[_Compiled]:
+        if self._keywords is None or self._words is None:
+            return []
+        if len(data) - start <= _LONG:
+            return _entries(self._keywords, text)
+        found: dict[int, _Compiled] = {}
+        for _ in range(_HITS):
+            hit = self._words.search(data, start)
+            if hit is None:
+                return list(found.values())
+            at = data[hit.start() : hit.start() + _BYTES * self._longest].decode("utf-8", "ignore")
+            found |= {id(entry): entry for entry in _entries(self._keywords, at)}
+            start = hit.start() + 1
+        return _entries(self._keywords, text)
 
 
 class RuleScanner:
@@ -90,6 +111,12 @@ class RuleScanner:
         self._base = 0  # the offset of `_text` in the whole text
         self._start = 0  # where in `_text` the unsettled part begins: 1 once there is a character before it
         self._resume: dict[str, int] = {}  # where a rule goes on that matched past what is settled
+
+    def fork(self) -> RuleScanner:
+        """Return a second scanner in the same state."""
+        other = copy.copy(self)
+        other._resume = dict(self._resume)  # noqa: SLF001 - of our own class
+        return other
 
     def feed(self, text: str, *, final: bool = False) -> Scan:
         """Take the next piece."""
@@ -178,6 +205,22 @@ class _Offsets:
             self._char -= len(self._data[byte : self._byte].decode("utf-8"))
         self._byte = byte
         return self._char
+
+
+_BYTES = 4  # of a character, at most
+
+
+def _entries(automaton: ahocorasick.Automaton, text: str) -> list[_Compiled]:
+    """Return the rules with a keyword in `text`, each once."""
+    found: dict[int, _Compiled] = {}
+    for _, entries in automaton.iter(text.casefold()):
+        for entry in entries:
+            found[id(entry)] = entry
+    return list(found.values())
+
+
+def _word(keyword: str) -> str:
+    return f"(?i:{re2.escape(keyword)})"
 
 
 def _source(rule: Rule) -> str:

@@ -6,6 +6,21 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from services.safety.checks.registry import Parameters
+from services.safety.providers import (
+    airs,
+    azure,
+    bedrock,
+    contract,
+    guard_model,
+    lakera,
+    litellm,
+    llm_guard,
+    model_armor,
+    nemo,
+    openai_moderations,
+    presidio,
+    webhook,
+)
 from services.safety.providers.base import Provider
 
 GROUP = "inference_gateway.safety.providers"
@@ -14,8 +29,23 @@ GROUP = "inference_gateway.safety.providers"
 ProviderFactory = Callable[[Parameters], Provider]
 """Makes a provider of its parameters; raises `ValueError` for parameters that are wrong."""
 
-PROVIDERS: Mapping[str, ProviderFactory] = {}
-"""Our own provider types: none yet."""
+PROVIDERS: Mapping[str, ProviderFactory] = {
+    contract.NAME: contract.make,
+    model_armor.NAME: model_armor.make,
+    openai_moderations.NAME: openai_moderations.make,
+    litellm.NAME: litellm.make,
+    nemo.NAME: nemo.make,
+    webhook.NAME: webhook.make,
+    azure.CONTENT: azure.make_content,
+    azure.SHIELDS: azure.make_shields,
+    bedrock.NAME: bedrock.make,
+    lakera.NAME: lakera.make,
+    airs.NAME: airs.make,
+    presidio.NAME: presidio.make,
+    llm_guard.NAME: llm_guard.make,
+    guard_model.NAME: guard_model.make,
+}
+"""Our own provider types."""
 
 
 def provider_types() -> dict[str, ProviderFactory]:

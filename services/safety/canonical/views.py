@@ -1,0 +1,73 @@
+"""Which views of a text there are: folded, with hidden characters read out, and each layer of encodings undone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from services.safety.canonical.characters import fold
+from services.safety.canonical.encodings import is_wrapped, unwrapped
+from services.safety.canonical.view import Builder, View, folded, whole
+
+DEPTH = 4  # layers: base64 in a URL in a JSON string in JSON is four; each costs a pass over the text
+
+_HIDDEN = re.compile(
+    "(?P<tags>[\U000e0020-\U000e007e]+)|(?P<selectors>[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,})"
+)
+_FIRST, _SUPPLEMENT = 0xFE00, 0xE0100  # variation selectors 1 and 17
+_TAG = 0xE0000  # a tag character is this above the ASCII character it hides
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is all there is to scan: it has no views."""
+    return text.isascii() and not is_wrapped(text)
+
+
+def views(text: str, depth: int = DEPTH) -> Iterator[View]:
+    """Yield the views of `text` that say something else than the text itself."""
+    found: list[View | None] = [None]
+    if not text.isascii():
+        found += [view for view in (_folded(text, None), _revealed(text)) if view]
+    yield from (view for view in found if view)
+    # What one reading has already said needs no second one: the folded text stands for the original.
+    for view in found[1:] or found:
+        yield from _layers(view, text if view is None else view.text, depth)
+
+
+def _layers(view: View | None, text: str, depth: int) -> Iterator[View]:
+    for _ in range(depth):
+        if not is_wrapped(text) or (inner := unwrapped(text, view)) is None:
+            return
+        view, text = inner, inner.text
+        if flat := _folded(text, view):
+            view, text = flat, flat.text
+        yield view
+
+
+def _folded(text: str, parent: View | None) -> View | None:
+    return folded(text, parent) if fold(text) != text else None
+
+
+def _revealed(text: str) -> View | None:
+    """Return what tag characters and runs of variation selectors say: text that nobody sees."""
+    builder, changed = Builder(text), False
+    for found in _HIDDEN.finditer(text):
+        said = _tags(found[0]) if found["tags"] else _selectors(found[0])
+        if said:
+            changed = True
+            builder.put(*found.span(), said, whole(*found.span()))
+    if not changed:
+        return None
+    view = builder.view()
+    return _folded(view.text, view) or view
+
+
+def _tags(run: str) -> str:
+    return "".join(chr(ord(char) - _TAG) for char in run)
+
+
+def _selectors(run: str) -> str:
+    """Read a byte from each selector: the first sixteen stand for 0 to 15, the supplement for the rest."""
+    codes = [ord(char) for char in run]
+    data = bytes(code - _FIRST if code < _SUPPLEMENT else code - _SUPPLEMENT + 16 for code in codes)
+    return data.decode("utf-8", "ignore")
