@@ -40,9 +40,11 @@ class AnswerExchange(Exchange):
         kind = _content_type(head)
         renamer = _renamer(kind, view.asked)
         self._edits = [*([renamer] if renamer else []), *(each.body for each in changes if each.body)]
-        if head.end or not self._edits:
+        if head.end or not (self._edits and head.body_seen):
             return self._change
-        return Stream(self._change) if kind == EVENTS else Hold(self._limit)
+        if kind == EVENTS:
+            return Stream(self._change)
+        return Hold(self._limit) if head.can_hold else self._change
 
     async def response_chunk(self, chunk: ResponseChunk) -> Emit:
         """Pass a piece of a stream through the edits."""

@@ -89,6 +89,10 @@ class ResponseHead:
     """This service's filter has a response body mode, so the stream lasts until the answer has ended."""
     request_seen: bool = True
     """False: this service never saw the request, so Envoy or an earlier filter answered it."""
+    body_seen: bool = True
+    """False: the filter is not sent the body, so there is nothing to `Stream` or `Hold`."""
+    can_hold: bool = True
+    """False: the head leaves before the body is decided on."""
     metadata: Metadata = field(default_factory=dict)
     attributes: Mapping[str, Value] = field(default_factory=dict)
 

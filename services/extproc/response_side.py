@@ -10,6 +10,9 @@ from services.extproc.passage import CLEARED, Held, Passage, has_checked_length,
 from services.extproc.phases import DONE, Phase, advance
 from services.extproc.turns import NOTHING, HeldBody, Overflow, Turn
 
+HOLDING = frozenset({Mode.BUFFERED, Mode.FULL_DUPLEX_STREAMED})
+"""In these modes Envoy lets a head wait for the body's decision."""
+
 
 class ResponseSide:
     """One answer. Exactly one of passing, streaming and holding is on once the head is decided."""
@@ -136,6 +139,8 @@ class ResponseSide:
             end=message.end,
             body_seen=self._mode is not Mode.NONE,
             request_seen=self._request_seen,
+            body_seen=self._mode is not Mode.NONE,
+            can_hold=self._mode in HOLDING,
             metadata=message.metadata,
             attributes=message.attributes,
         )

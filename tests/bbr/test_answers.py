@@ -115,6 +115,24 @@ async def test_one_filter_for_both_halves_needs_no_metadata():
     assert (await script.response(200, {}, b'{"model":"llama"}')).body == b'{"model":"l"}'
 
 
+@pytest.mark.parametrize(
+    ("mode", "content_type", "after"),
+    [
+        ("NONE", "application/json", JSON),
+        ("NONE", "text/event-stream", EVENTS),
+        ("STREAMED", "application/json", JSON),
+        ("STREAMED", "text/event-stream", EVENTS_AFTER),
+    ],
+)
+async def test_a_filter_that_cannot_carry_the_change_carries_the_answer(mode, content_type, after):
+    """Envoy sends the heads of answers where nobody told it not to; a name is no reason to lose an answer."""
+    body = EVENTS if content_type == "text/event-stream" else JSON
+    script = Script(bbr(), response_body=mode)
+    answer = await script.response(200, {"content-type": content_type}, body, cut=[5, 90], metadata=NAMES)
+    assert answer.complete
+    assert answer.body == after
+
+
 def marks(model: str, **rules: object) -> tuple[str | None, object]:
     decision = bbr(rules=Rules(MODELS, ALIASES, **rules)).decide(  # type: ignore[arg-type]  # a field's name
         asking(chat(model), x_gateway_client_model_name="forged")

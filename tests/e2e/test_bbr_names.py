@@ -36,7 +36,7 @@ models:
   - {name: llama, adapters: [food]}
   - {name: old}
   - {name: new}
-aliases: {mine: llama, turned: old}
+aliases: {mine: llama, turned: old, "größer/2 x": llama}
 rewrites:
   - {name: chance, matches: [by-chance], targets: [{model: old, weight: 90}, {model: new, weight: 10}]}
   - {name: sticky, matches: [by-user], sticky: user, targets: [{model: old, weight: 90}, {model: new, weight: 10}]}
@@ -164,6 +164,13 @@ async def test_a_request_that_is_not_renamed_pays_nothing_on_the_way_back(world,
     assert streams() == before
     await world.ask(name, {"model": "mine", "messages": []}, path)
     assert streams() == before + 1
+
+
+async def test_a_name_may_be_any_printable_text(world):
+    """Headers carry it as UTF-8, and the answer as JSON."""
+    body: dict[str, object] = {"model": "größer/2 x", "messages": []}
+    answer = await world.ask("BUFFERED.hold", body, "/model/1/v1/chat/completions")
+    assert json.loads(answer.body)["model"] == "größer/2 x"
 
 
 @pytest.mark.parametrize("mode", REQUESTS)
