@@ -85,12 +85,10 @@ class ResponseHead:
     headers: Headers
     end: bool = False
     """No body follows."""
-    body_seen: bool = False
-    """This service's filter has a response body mode, so the stream lasts until the answer has ended."""
     request_seen: bool = True
     """False: this service never saw the request, so Envoy or an earlier filter answered it."""
     body_seen: bool = True
-    """False: the filter is not sent the body, so there is nothing to `Stream` or `Hold`."""
+    """False: the filter is not sent the body. There is nothing to `Stream` or `Hold`, and the stream ends here."""
     can_hold: bool = True
     """False: the head leaves before the body is decided on."""
     metadata: Metadata = field(default_factory=dict)

@@ -137,7 +137,6 @@ class ResponseSide:
             self.status,
             message.headers,
             end=message.end,
-            body_seen=self._mode is not Mode.NONE,
             request_seen=self._request_seen,
             body_seen=self._mode is not Mode.NONE,
             can_hold=self._mode in HOLDING,

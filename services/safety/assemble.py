@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.extproc.config import ConfigError
-from services.safety.canonical.check import Canonical
 from services.safety.audit_versions import Versions, versions
+from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load

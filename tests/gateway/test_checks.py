@@ -45,6 +45,12 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
     ("file", "old", "new", "said"),
     [
         ("epp.yaml", "cost-scorer", "cots-scorer", "cots-scorer"),
+        (
+            "epp.yaml",
+            "kind: EndpointPickerConfig",
+            "kind: EndpointPickerConfig\nfeatureGates: [flowControl]\nflowControl: {max_wait_seconds: 90}",
+            "max_wait_seconds is 90, and .* grants 60",
+        ),
         ("safety.yaml", "default:", "defaults:", "defaults"),
         ("routes.yaml", "{pool: deepseek}", "{pool: deepsea}", "the pool 'deepsea' is not in"),
         ("routes.yaml", "base_model: recommender", "base_model: commender", "no base model 'commender' in"),

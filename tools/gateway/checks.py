@@ -60,6 +60,7 @@ def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
         return
     if "epp" in read:
         yield from _unknown_pools(path, routes, *read["epp"])
+        yield from _impatient(path, routes, *read["epp"])
     if "bbr" in read:
         yield from _unmatched_models(path, routes, *read["bbr"])
         yield from _unknown_leg_models(path, routes, *read["bbr"])
@@ -74,6 +75,19 @@ def _unknown_pools(path: Path, routes: Routes, epp_path: Path, epp: object) -> I
     for pool in routes.pools:
         if pool not in known:
             yield f"{path}: the pool {pool!r} is not in {epp_path}; it has {', '.join(known)}"
+
+
+def _impatient(path: Path, routes: Routes, epp_path: Path, epp: object) -> Iterator[str]:
+    """Yield waits that Envoy does not grant: it ignores a request for more than its maximum."""
+    if "flowControl" not in getattr(epp, "feature_gates", ()):
+        return
+    wait: float = getattr(getattr(epp, "flow_control", None), "max_wait_seconds", 0.0)
+    granted = routes.services.epp.max_timeout_seconds
+    if granted is None or wait > granted:
+        yield (
+            f"{epp_path}: flowControl.max_wait_seconds is {wait:g}, and {path} grants "
+            f"{'nothing' if granted is None else f'{granted:g}'} (services.epp.max_timeout_seconds)"
+        )
 
 
 def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
