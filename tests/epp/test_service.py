@@ -317,7 +317,7 @@ async def test_a_session_token_goes_out_with_the_answer_and_brings_the_next_requ
     director = scheduled(pool, "plugins: [{type: session-affinity-scorer}]")
     exchange = open_(director)
     first = await exchange.request(request(metadata=ATTACHED))
-    answer = await exchange.response_head(ResponseHead(200, Headers()))
+    answer = await exchange.response_head(ResponseHead(200, Headers(), body_seen=False))
 
     assert isinstance(first, Forward)
     assert isinstance(answer, Forward)
