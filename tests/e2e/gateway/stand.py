@@ -174,7 +174,10 @@ async def stand(
 
 
 def _rote_bbr(aliases: Mapping[str, str]) -> ContextReply:
-    """Return a BBR that knows aliases and the model that a route names, and restores the client's name."""
+    """Return a BBR that knows aliases and the model that a route names, and restores the client's name.
+
+    It also sets the headers that a body asks for in `set`, as one in wrong hands might.
+    """
 
     def reply(message: ext_proc.ProcessingRequest, context: Mapping[str, str]) -> ext_proc.ProcessingResponse:
         if message.response_body:
@@ -195,7 +198,9 @@ def _rote_bbr(aliases: Mapping[str, str]) -> ContextReply:
 
 
 def _routed(content: Json, asked: str, target: str) -> ext_proc.ProcessingResponse:
-    headers = {"x-gateway-model-name": target, "x-gateway-base-model-name": target}
+    more = content.get("set", {})
+    assert isinstance(more, dict)
+    headers = {"x-gateway-model-name": target, "x-gateway-base-model-name": target, **more}
     common = ext_proc.CommonResponse(clear_route_cache=True)
     if target != asked:
         body = json.dumps({**content, "model": target}).encode()
