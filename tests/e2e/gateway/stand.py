@@ -25,6 +25,7 @@ from tests.gateway.stubs import (
     Seen,
     access_log,
     contextual_processor,
+    free_book,
     membership,
     metadata_of,
     passing,
@@ -35,7 +36,6 @@ from tests.gateway.stubs import (
     set_headers,
 )
 from tools.gateway.envoy import bootstrap
-from tools.gateway.envoy.addresses import Address, AddressBook
 from tools.gateway.envoy.filters import RENAMED
 from tools.gateway.envoy.settings import MODEL_CONTEXT, POOL_CONTEXT
 from tools.gateway.routes import Routes
@@ -244,17 +244,3 @@ def _refusal(status: int) -> ext_proc.ProcessingResponse:
 
 def _ports(pool: Pool) -> list[int]:
     return [server.port for server in pool.servers]
-
-
-def free_book(*, bbr: int | None = None, epp: int | None = None) -> AddressBook:
-    """Return free ports for all that Envoy's configuration names; `bbr` and `epp` where those have one already."""
-    with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(dead_port()) for _ in range(5)]
-    gateway, admin, own_bbr, safety, own_epp = (Address("127.0.0.1", port) for port in ports)
-    return AddressBook(
-        gateway,
-        admin,
-        own_bbr if bbr is None else Address("127.0.0.1", bbr),
-        safety,
-        own_epp if epp is None else Address("127.0.0.1", epp),
-    )
