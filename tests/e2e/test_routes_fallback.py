@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.gateway.stand import Stand, stand
+from tests.gateway.stubs import free_ports
 from tools.gateway.routes import Fallback, PoolLimits, Route, Routes, Share
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
@@ -39,7 +40,7 @@ ROUTES = Routes(
     pool_limits={"narrow": PoolLimits(max_requests=1)},
 )
 MODELS = {"first": ("chat", "quick", "alone"), "second": ("chat",), "third": ("small",), "narrow": ("full",)}
-CLAIMS = 26411
+(CLAIMS,) = free_ports(1)
 """Of a server that answers 503 and says that another pool may be tried."""
 
 

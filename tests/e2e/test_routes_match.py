@@ -63,6 +63,7 @@ ROUTES = Routes(
             body_limit=2 * MIB,
         ),
     ),
+    denied_paths=("/v1/load_lora_adapter",),
     services=Services(bbr=BbrCall(headers=("x-team",))),
 )
 NAMES = ("chat", "idle", "brief")
@@ -140,3 +141,24 @@ async def test_a_stream_that_speaks_is_cut_only_at_its_longest(gateway):
         await gateway.ask("brief", stream=True, max_tokens=200, headers=pace)
     whole = await gateway.ask("idle", stream=True, max_tokens=8, headers=pace)
     assert whole.text.rstrip().endswith("data: [DONE]")
+
+
+async def test_bbr_may_set_what_its_configuration_lists_and_nothing_else(gateway):
+    """A plugin's header arrives; a credential stays as the client sent it, and an unlisted header is not set."""
+    wanted = {"x-team": "blue", "x-other": "blue", "authorization": "forged"}
+    answer = await gateway.ask("chat", set=wanted, headers={"authorization": "own"})
+    assert answer.status_code == 200, answer.text
+    (entry,) = gateway.pools["a"].entries
+    headers = dict(entry["headers"])
+    assert (headers.get("x-team"), headers.get("x-other")) == ("blue", None)
+    assert headers["authorization"] == "own"
+
+
+async def test_a_path_that_bbr_rewrites_is_routed_again_and_cannot_escape(gateway):
+    """A model's name may stand in the path; what is denied stays denied."""
+    completions = {"model": "chat", "prompt": "Hello", "max_tokens": 1, "set": {":path": "/v1/completions"}}
+    answer = await gateway.http.post("/v1/chat/completions", json=completions)
+    assert answer.headers["x-served-by"] == "b-1", answer.text
+    assert [entry["path"] for entry in gateway.pools["b"].entries] == ["/v1/completions"]
+    denied = await gateway.ask("chat", set={":path": "/v1/load_lora_adapter"})
+    assert (denied.status_code, denied.json()["error"]["code"]) == (404, "unknown_url")

@@ -19,9 +19,9 @@ from services.epp.app import build as build_epp
 from services.epp.config import EndpointPickerConfig
 from services.extproc.config import Limits, Listen, parse
 from services.extproc.lifecycle import Build, Parts, running
-from tests.e2e.gateway.stand import PATH, body_of, free_book
+from tests.e2e.gateway.stand import PATH, body_of
 from tests.e2e.harness.wait import until
-from tests.gateway.stubs import Seen, passing, processor, running_envoy, serving
+from tests.gateway.stubs import Seen, free_book, passing, processor, running_envoy, serving
 from tools.gateway.envoy import bootstrap
 from tools.gateway.routes import Routes
 from tools.model_server.core import Settings
@@ -51,7 +51,7 @@ kind: EndpointPickerConfig
 plugins:
 - {type: request-load-scorer}
 - {type: max-score-picker}
-- {type: utilization-detector, parameters: {queueDepthThreshold: 1}}
+- {type: utilization-detector, parameters: {queueDepthThreshold: 2}}
 schedulingProfiles: [{name: default, plugins: [{pluginRef: request-load-scorer}, {pluginRef: max-score-picker}]}]
 saturationDetector: {pluginRef: utilization-detector}
 objectives: [{name: batch, priority: -1}]
@@ -203,10 +203,10 @@ async def test_a_pool_without_a_server_falls_back_under_the_clients_name(gateway
 
 async def test_a_saturated_pool_sheds_to_the_next_and_important_requests_stay(gateway):
     """A sheddable request goes to the small pool while one without an objective waits in the large one."""
-    gateway.servers["large"].apply(ServerFaults(slow=40.0))
+    gateway.servers["large"].apply(ServerFaults(slow=400.0))
     text = [{"role": "user", "content": pseudo_text("full", 2500)}]
     async with asyncio.TaskGroup() as group:
-        waiting = [group.create_task(gateway.ask("chat", messages=text)) for _ in range(12)]
+        waiting = [group.create_task(gateway.ask("chat", messages=text)) for _ in range(16)]
 
         async def full() -> bool:
             return bool(gateway.saturation("large") >= 1)

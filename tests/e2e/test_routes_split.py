@@ -14,10 +14,12 @@ import httpx
 import pytest
 from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 
-from tests.e2e.gateway.stand import PATH, body_of, free_book
+from tests.e2e.gateway.stand import PATH, body_of
 from tests.gateway.stubs import (
     Seen,
     access_log,
+    free_book,
+    free_ports,
     membership,
     model_server,
     picked,
@@ -35,7 +37,7 @@ SHARES = (Share(pool="old", weight=90), Share(pool="new", weight=10))
 ROUTES = Routes(routes=(Route(base_model="chat", pools=SHARES, check_answers=False),))
 COUNT, SHARE = 2000, 0.1
 BATCH = 20
-PORTS = {"old": 26421, "new": 26422}
+PORTS = dict(zip(("old", "new"), free_ports(2), strict=True))
 REQUEST_BODY = 0x22  # the first byte of a ProcessingRequest that carries one: field 4, length-delimited
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from envoy_data_plane.google.protobuf import Any, Struct
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tools.gateway.binaries import find
-from tools.gateway.envoy.addresses import Address
+from tools.gateway.envoy.addresses import Address, AddressBook
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -182,6 +183,27 @@ def access_log(seen: Seen) -> grpc.GenericRpcHandler:
     )
     return grpc.method_handlers_generic_handler(
         "envoy.service.accesslog.v3.AccessLogService", {"StreamAccessLogs": handler}
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports on which nobody listens at the moment, so that runs side by side do not meet."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def free_book(*, bbr: int | None = None, epp: int | None = None) -> AddressBook:
+    """Return free ports for all that Envoy's configuration names; `bbr` and `epp` where those have one already."""
+    gateway, admin, own_bbr, safety, own_epp = free_ports(5)
+    return AddressBook(
+        gateway=Address("127.0.0.1", gateway),
+        admin=Address("127.0.0.1", admin),
+        bbr=Address("127.0.0.1", bbr or own_bbr),
+        safety=Address("127.0.0.1", safety),
+        epp=Address("127.0.0.1", epp or own_epp),
     )
 
 

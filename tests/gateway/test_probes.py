@@ -14,17 +14,20 @@ def host(port: int, **health: bool) -> dict[str, object]:
 
 def test_members_count_once_envoy_finds_them_healthy():
     """A host whose health check has not passed yet is there, but of no use."""
+    internal = {"address": {"envoy_internal_address": {"server_listener_name": "legs"}}, "health_status": {}}
     reply = {
         "cluster_statuses": [
             {"name": "epp", "host_statuses": [host(9002, failed_active_health_check=True)]},
             {"name": "pool-a", "host_statuses": [host(1), host(2)]},
             {"name": "pool-b"},
+            {"name": "legs", "host_statuses": [internal]},
         ]
     }
     assert usable_members(json.dumps(reply).encode()) == {
         "epp": [],
         "pool-a": ["127.0.0.1:1", "127.0.0.1:2"],
         "pool-b": [],
+        "legs": [],
     }
 
 

@@ -21,7 +21,7 @@ class _SocketAddress(msgspec.Struct):
 
 
 class _Address(msgspec.Struct):
-    socket_address: _SocketAddress
+    socket_address: _SocketAddress | None = None
 
 
 class _Health(msgspec.Struct):
@@ -87,9 +87,10 @@ def usable_members(clusters: bytes) -> dict[str, list[str]]:
     reply = msgspec.json.decode(clusters, type=_Clusters)
     return {
         cluster.name: [
-            f"{host.address.socket_address.address}:{host.address.socket_address.port_value}"
+            f"{socket.address}:{socket.port_value}"
             for host in cluster.host_statuses
-            if not host.health_status.failed_active_health_check
+            # Envoy's own internal listener has no socket.
+            if (socket := host.address.socket_address) and not host.health_status.failed_active_health_check
         ]
         for cluster in reply.cluster_statuses
     }

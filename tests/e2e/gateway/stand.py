@@ -25,6 +25,7 @@ from tests.gateway.stubs import (
     Seen,
     access_log,
     contextual_processor,
+    free_book,
     membership,
     metadata_of,
     passing,
@@ -35,7 +36,6 @@ from tests.gateway.stubs import (
     set_headers,
 )
 from tools.gateway.envoy import bootstrap
-from tools.gateway.envoy.addresses import Address, AddressBook
 from tools.gateway.envoy.filters import RENAMED
 from tools.gateway.envoy.settings import MODEL_CONTEXT, POOL_CONTEXT
 from tools.gateway.routes import Routes
@@ -174,7 +174,10 @@ async def stand(
 
 
 def _rote_bbr(aliases: Mapping[str, str]) -> ContextReply:
-    """Return a BBR that knows aliases and the model that a route names, and restores the client's name."""
+    """Return a BBR that knows aliases and the model that a route names, and restores the client's name.
+
+    It also sets the headers that a body asks for in `set`, as one in wrong hands might.
+    """
 
     def reply(message: ext_proc.ProcessingRequest, context: Mapping[str, str]) -> ext_proc.ProcessingResponse:
         if message.response_body:
@@ -195,7 +198,9 @@ def _rote_bbr(aliases: Mapping[str, str]) -> ContextReply:
 
 
 def _routed(content: Json, asked: str, target: str) -> ext_proc.ProcessingResponse:
-    headers = {"x-gateway-model-name": target, "x-gateway-base-model-name": target}
+    more = content.get("set", {})
+    assert isinstance(more, dict)
+    headers = {"x-gateway-model-name": target, "x-gateway-base-model-name": target, **more}
     common = ext_proc.CommonResponse(clear_route_cache=True)
     if target != asked:
         body = json.dumps({**content, "model": target}).encode()
@@ -239,17 +244,3 @@ def _refusal(status: int) -> ext_proc.ProcessingResponse:
 
 def _ports(pool: Pool) -> list[int]:
     return [server.port for server in pool.servers]
-
-
-def free_book(*, bbr: int | None = None, epp: int | None = None) -> AddressBook:
-    """Return free ports for all that Envoy's configuration names; `bbr` and `epp` where those have one already."""
-    with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(dead_port()) for _ in range(5)]
-    gateway, admin, own_bbr, safety, own_epp = (Address("127.0.0.1", port) for port in ports)
-    return AddressBook(
-        gateway,
-        admin,
-        own_bbr if bbr is None else Address("127.0.0.1", bbr),
-        safety,
-        own_epp if epp is None else Address("127.0.0.1", epp),
-    )

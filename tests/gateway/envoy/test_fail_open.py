@@ -14,6 +14,8 @@ from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 
 from tests.gateway.stubs import (
     Seen,
+    free_book,
+    free_ports,
     membership,
     model_server,
     passing,
@@ -23,19 +25,12 @@ from tests.gateway.stubs import (
     serving,
 )
 from tools.gateway.envoy import bootstrap
-from tools.gateway.envoy.addresses import Address, AddressBook
 from tools.gateway.routes import Route, Routes, ServiceCall, Services, Share
 
 pytestmark = pytest.mark.e2e
 
-SERVERS = (21431, 21432)
-BOOK = AddressBook(
-    gateway=Address("127.0.0.1", 21420),
-    admin=Address("127.0.0.1", 21421),
-    bbr=Address("127.0.0.1", 21422),
-    safety=Address("127.0.0.1", 21423),
-    epp=Address("127.0.0.1", 21424),
-)
+SERVERS = free_ports(2)
+BOOK = free_book()
 
 
 def one_model(message: ext_proc.ProcessingRequest) -> ext_proc.ProcessingResponse:

@@ -18,6 +18,8 @@ from envoy_data_plane.envoy.service.ext_proc import v3 as ext_proc
 from tests.gateway.stubs import (
     Seen,
     access_log,
+    free_book,
+    free_ports,
     headers_of,
     membership,
     model_server,
@@ -29,7 +31,6 @@ from tests.gateway.stubs import (
     serving,
 )
 from tools.gateway.envoy import bootstrap
-from tools.gateway.envoy.addresses import Address, AddressBook
 from tools.gateway.routes import Edge, Route, Routes, Share
 from tools.gateway.routes import Path as ServedPath
 
@@ -48,14 +49,8 @@ ROUTES = Routes(
     body_limit=LIMIT,
     edge=Edge(trusted_headers=("x-gateway-inference-objective",)),
 )
-A, B, DEAD = 21411, 21412, 21413
-BOOK = AddressBook(
-    gateway=Address("127.0.0.1", 21400),
-    admin=Address("127.0.0.1", 21401),
-    bbr=Address("127.0.0.1", 21402),
-    safety=Address("127.0.0.1", 21403),
-    epp=Address("127.0.0.1", 21404),
-)
+A, B, DEAD = free_ports(3)
+BOOK = free_book()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from tools.gateway.envoy.addresses import COMPOSE
 from tools.gateway.envoy.bootstrap import build, to_json
 from tools.gateway.envoy.legs import leg_table
 from tools.gateway.envoy.routing import route_configuration
-from tools.gateway.routes import Fallback, Mirror, Path, Route, Routes, Share
+from tools.gateway.routes import BbrCall, Fallback, Mirror, Path, Route, Routes, Services, Share
 
 ROUTES = Routes(
     routes=(
@@ -46,6 +46,15 @@ def test_only_a_renamed_requests_answer_passes_bbr_again():
     assert "bbr-response" not in plain.get("typedPerFilterConfig", {})
     (host,) = route_configuration(ROUTES).to_dict()["virtualHosts"]
     assert host["typedPerFilterConfig"]["bbr-response"]["disabled"] is True
+
+
+def test_response_plugins_can_have_every_answer():
+    """Then a model's route is there once, with BBR on the way back."""
+    services = Services(bbr=BbrCall(answers="all"))
+    found = built(Routes(routes=ROUTES.routes, services=services))
+    (route,) = (route for route in found if route["name"] == "base")
+    assert "bbr-response" in route["typedPerFilterConfig"]
+    assert len(route["match"]["headers"]) == 1
 
 
 def test_all_conditions_of_a_route_are_matched():

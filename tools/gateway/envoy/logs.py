@@ -25,6 +25,7 @@ _FIELDS = {
     "model": "%REQ(X-GATEWAY-MODEL-NAME)%",
     "picked": "%DYNAMIC_METADATA(envoy.lb:x-gateway-destination-endpoint)%",
     "upstream": "%UPSTREAM_HOST%",
+    "fallback": "%RESP(X-GATEWAY-FALLBACK)%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
