@@ -8,6 +8,7 @@ import msgspec
 
 from services.extproc.config import Limits, Listen, Log
 from services.safety.audit_config import AuditConfig
+from services.safety.facades.config import FacadesConfig
 from services.safety.verdict import Action
 
 Unjudged = Literal["skipped", "partial", "timeout", "limit", "throttled", "error"]
@@ -90,5 +91,7 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     audit: AuditConfig = AuditConfig()
+    facades: FacadesConfig | None = None
+    """The policies as APIs for other gateways; None: not served."""
     audit_key: str = ""
     """Keys the hash of judged texts in the audit record; empty draws one at start, so hashes end with the process."""
