@@ -11,6 +11,7 @@ from services.extproc.config import ConfigError
 from tools.gateway import rundir
 from tools.gateway.checks import check_together, read_routes
 from tools.gateway.plan import Options
+from tools.gateway.safety_cli import safety
 
 CONFIG = Path("config")
 
@@ -122,6 +123,9 @@ def render(config_dir: Path, port_offset: int, local: bool, syntax: str) -> None
     addresses = Ports.at(offset=port_offset).addresses() if local else COMPOSE
     config = bootstrap.build(routes, addresses)
     click.echo(bootstrap.to_json(config) if syntax == "json" else bootstrap.to_yaml(config))
+
+
+main.add_command(safety)
 
 
 if __name__ == "__main__":
