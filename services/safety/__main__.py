@@ -18,6 +18,7 @@ from services.safety.audit_sinks import FileWriter, Sink, Writer
 from services.safety.audit_versions import Versions
 from services.safety.checks.registry import Parameters, check_types
 from services.safety.config import SafetyConfig
+from services.safety.facades.server import serving
 from services.safety.metrics import PrometheusObserver
 from services.safety.providers.base import Provider
 from services.safety.providers.registry import ProviderFactory, provider_types
@@ -42,7 +43,9 @@ async def build(config: SafetyConfig, parts: Parts) -> AsyncIterator[App]:
         for name, plugin in config.providers.items():
             providers[name] = _provider(name, types[plugin.type], plugin.parameters)
             stack.push_async_callback(providers[name].close)
-        yield App(Safety(assembled.policies, observer, key, providers))
+        service = Safety(assembled.policies, observer, key, providers)
+        await stack.enter_async_context(serving(service, config.facades))
+        yield App(service)
 
 
 def audit_sinks(config: AuditConfig, versions: Versions, dropped: Callable[[str], None]) -> list[Sink]:

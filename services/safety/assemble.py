@@ -13,9 +13,18 @@ from services.safety.checks.base import Check
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
-from services.safety.config import PluginConfig, ProviderUse, SafetyConfig, SideConfig
-from services.safety.policy import Combine, Policies, Policy, Provider, Side
-from services.safety.verdict import Action, State
+from services.safety.config import ActionConfig, PluginConfig, ProviderUse, SafetyConfig, SideConfig
+from services.safety.policy import (
+    Combine,
+    Policies,
+    Policy,
+    Provider,
+    Reaction,
+    Redaction,
+    Side,
+    StreamMode,
+)
+from services.safety.verdict import Action, Finding, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,11 @@ def assemble(
     rules = _rules(config)
     _names("models", config.models.values(), config.policies)
     _names("default", [config.default], config.policies)
+    _names("consumers", config.consumers.values(), config.policies)
+    for name, policy in config.policies.items():
+        _names(f"policies.{name}.shadow", [policy.shadow] if policy.shadow else [], config.policies)
+    if config.consumers and not config.consumer_header:
+        raise ConfigError("consumer_header: expected the header that names the consumer")
     for name, plugin in config.providers.items():
         _names(f"providers.{name}.type", [plugin.type], provider_types)
     checks = {name: _check(name, plugin, check_types) for name, plugin in config.checks.items()}
@@ -45,10 +59,11 @@ def assemble(
             name,
             side(f"policies.{name}.prompt", policy.prompt),
             side(f"policies.{name}.response", policy.response),
+            policy.shadow,
         )
         for name, policy in config.policies.items()
     }
-    who = Policies(policies, config.default, config.models)
+    who = Policies(policies, config.default, config.models, config.consumers, config.consumer_header.lower())
     return Assembled(who, tuple(rule.id for rule in rules), versions(config, rules))
 
 
@@ -72,7 +87,7 @@ class _SideBuilder:
 
     def __call__(self, place: str, config: SideConfig) -> Side:
         self._validate(place, config)
-        actions = tuple((name, entry.action) for entry in config.actions for name in entry.match)
+        actions = tuple(_reaction(entry) for entry in config.actions)
         return Side(
             actions=actions,
             checks=(*self._enforced(place, config, actions), *(self._checks[name] for name in config.checks)),
@@ -86,9 +101,13 @@ class _SideBuilder:
             drop_logprobs=config.logprobs == "drop",
             message=config.message,
             status=config.status,
+            plain_text=config.error_type == "plain_text",
             mask=config.mask,
             hold_limit=config.hold_limit,
             at_limit=Action(config.at_limit),
+            stream=StreamMode(config.stream),
+            window=config.window,
+            overlap=config.overlap,
         )
 
     def _validate(self, place: str, config: SideConfig) -> None:
@@ -97,23 +116,40 @@ class _SideBuilder:
             _names(f"{place}.actions", names, self._known)
         _names(f"{place}.checks", config.checks, self._checks)
         _names(f"{place}.providers", [use.name for use in config.providers], self._providers)
-        if config.providers and place.endswith(".response"):
-            raise ConfigError(f"{place}.providers: remote judges look at prompts only; expected none")
+        if place.endswith(".response"):
+            _response(place, config)
         _template(f"{place}.message", config.message, "category")
         _template(f"{place}.mask", config.mask, "rule")
 
-    def _enforced(
-        self, place: str, config: SideConfig, actions: Sequence[tuple[str, Action]]
-    ) -> tuple[Check, ...]:
-        rules = [rule for rule in self._rules if _decide(rule, actions) in {Action.REDACT, Action.BLOCK}]
+    def _enforced(self, place: str, config: SideConfig, actions: Sequence[Reaction]) -> tuple[Check, ...]:
+        rules = [rule for rule in self._rules if _meant(rule, actions) & {Action.REDACT, Action.BLOCK}]
         long = max((rule.max_length or 0 for rule in rules), default=0)
         if long > config.hold_limit:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
         return (Canonical(RuleSet(rules)),) if rules else ()
 
-    def _watching(self, actions: Sequence[tuple[str, Action]]) -> tuple[Check, ...]:
-        rules = [rule for rule in self._rules if _decide(rule, actions) is Action.INSPECT]
+    def _watching(self, actions: Sequence[Reaction]) -> tuple[Check, ...]:
+        rules = [rule for rule in self._rules if _meant(rule, actions) - {Action.ALLOW} == {Action.INSPECT}]
         return (Canonical(RuleSet(rules)),) if rules else ()
+
+
+def _reaction(entry: ActionConfig) -> Reaction:
+    return Reaction(
+        frozenset(entry.match),
+        entry.action,
+        frozenset(entry.roles),
+        entry.confidence,
+        Redaction(entry.redact_with),
+    )
+
+
+def _response(place: str, config: SideConfig) -> None:
+    if config.providers and config.stream == "exact":
+        raise ConfigError(
+            f"{place}.stream: expected window or audit: providers cannot judge a stream byte by byte"
+        )
+    if any(entry.redact_with == "placeholder" for entry in config.actions):
+        raise ConfigError(f"{place}.actions: a placeholder stands in prompts; expected mask or hash")
 
 
 def _use(use: ProviderUse, side: SideConfig) -> Provider:
@@ -126,8 +162,16 @@ def _use(use: ProviderUse, side: SideConfig) -> Provider:
     )
 
 
-def _decide(rule: Rule, actions: Sequence[tuple[str, Action]]) -> Action:
-    return next((action for name, action in actions if name in {rule.id, rule.category}), Action.ALLOW)
+def _meant(rule: Rule, actions: Sequence[Reaction]) -> set[Action]:
+    """Return what the policy does about the rule's findings, in texts of any role."""
+    found: set[Action] = set()
+    probe = Finding(rule.id, 0, 0, rule.category, rule.confidence)
+    for reaction in actions:
+        if reaction.fits(probe, next(iter(reaction.roles), "")):
+            found.add(reaction.action)
+            if not reaction.roles:
+                break
+    return found
 
 
 def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check:

@@ -31,6 +31,10 @@ class Record:
     """Of a stream: the most bytes that one text had to wait."""
     reported: tuple[Report, ...] = ()
     """Providers that were asked."""
+    enforced: bool = True
+    """False: it changed nothing, because the stream's mode is `audit` or the policy judges in the shadow of another."""
+    against: Action | None = None
+    """Of a shadow policy: what the policy in force did."""
 
 
 class Observer(Protocol):
@@ -95,6 +99,9 @@ def fields(record: Record) -> dict[str, object]:
         "exempt_bytes": verdict.exempt_bytes,
         "skipped": list(verdict.skipped),
         "held_bytes": record.held_bytes,
+        "failed_open": list(verdict.failed_open),
+        "enforced": record.enforced,
+        "against": record.against.value if record.against else "",
         "providers": [_report(report) for report in record.reported],
     }
 

@@ -8,7 +8,8 @@ import msgspec
 
 from services.extproc.config import Limits, Listen, Log
 from services.safety.audit_config import AuditConfig
-from services.safety.verdict import Action
+from services.safety.facades.config import FacadesConfig
+from services.safety.verdict import Action, Confidence
 
 Unjudged = Literal["skipped", "partial", "timeout", "limit", "throttled", "error"]
 """The states in which something is left unjudged."""
@@ -20,6 +21,12 @@ class ActionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     match: tuple[str, ...]
     """Rule ids, blocklist names or categories."""
     action: Action
+    roles: tuple[str, ...] = ()
+    """Only in texts of these roles: `user`, `system`, `tool` … Empty: in all."""
+    confidence: Confidence = Confidence.LOW
+    """Only findings at least this sure."""
+    redact_with: Literal["mask", "hash", "placeholder"] = "mask"
+    """For `redact`: the side's mask, the mask with a keyed hash, or a name that the answer gets back replaced."""
 
 
 class ProviderUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,9 +59,17 @@ class SideConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     logprobs: Literal["drop", "keep"] = "drop"
     message: str = "Blocked by the content policy: {category}."
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 403
+    error_type: Literal["json", "plain_text"] = "json"
+    """`plain_text`: refusals as GKE's traffic extension sends them, for clients that expect these."""
     mask: str = "[REDACTED:{rule}]"
     hold_limit: Annotated[int, msgspec.Meta(ge=256, le=1048576)] = 8192
     at_limit: Literal["redact", "block"] = "redact"
+    stream: Literal["exact", "window", "audit"] = "exact"
+    """How a streamed answer is judged. Providers need `window` or `audit`."""
+    window: Annotated[int, msgspec.Meta(ge=8, le=65536)] = 200
+    """Tokens, of about four characters, that wait for providers at most."""
+    overlap: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 50
+    """Tokens before them that the providers see again."""
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +77,8 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     prompt: SideConfig = SideConfig()
     response: SideConfig = SideConfig()
+    shadow: str = ""
+    """Another policy that judges the same traffic without effect; differences are reported."""
 
 
 class PluginConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -84,11 +101,17 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The policy of models that `models` does not name."""
     models: dict[str, str] = msgspec.field(default_factory=dict)
     """Model → policy."""
+    consumer_header: str = ""
+    """The header in which an authenticating proxy names the consumer. A client must not be able to set it."""
+    consumers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Consumer → policy; goes before the model's."""
     rules: tuple[str, ...] = ()
     """Further rule files, relative to the working directory."""
     blocklists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     audit: AuditConfig = AuditConfig()
+    facades: FacadesConfig | None = None
+    """The policies as APIs for other gateways; None: not served."""
     audit_key: str = ""
     """Keys the hash of judged texts in the audit record; empty draws one at start, so hashes end with the process."""

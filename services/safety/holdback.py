@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from services.safety.masks import RESTORED, Masks
 from services.safety.policy import Side
 from services.safety.verdict import Action, Finding, State
 
@@ -32,8 +33,12 @@ class Released:
 class Tail:
     """Follows one text under one side of a policy."""
 
-    def __init__(self, side: Side, *, is_json: bool = False) -> None:
+    def __init__(
+        self, side: Side, *, is_json: bool = False, role: str = "", masks: Masks | None = None
+    ) -> None:
         self._side = side
+        self._role = role
+        self._masks = masks or Masks(side)
         self._scanners = [check.scanner() for check in side.checks]
         self._watchers = [check.scanner() for check in side.watching]
         self._held = ""
@@ -52,27 +57,34 @@ class Tail:
         """Take the next piece; `final` says that the text ends with it."""
         if self._swallow:
             return Released("")
-        seen = [
-            (finding, Action.INSPECT)
-            for w in self._watchers
-            for finding in w.feed(text, final=final).findings
-        ]
+        seen = self._watch(text, final=final) if self._watchers else []
         self._held += text
         settled = self._settle(text, final=final)
-        ready = [(finding, self._side.action(finding)) for finding in self._ready(settled)]
+        ready = [(finding, self._action(finding)) for finding in self._ready(settled)]
         blocked = next((finding for finding, action in ready if action is Action.BLOCK), None)
         upto = settled if blocked is None else blocked.start
         out: list[str] = []
         for finding in _merged([f for f, action in ready if action is Action.REDACT and f.start < upto]):
             self._mask(finding, out)
         self._release(upto, out)
-        seen += ready
+        seen += [item for item in ready if item[1] is not Action.ALLOW and item[0].category != RESTORED]
         if blocked is not None:
             self._swallow, self._held = True, ""
             return Released("".join(out), tuple(seen), block=blocked.category)
         if len(self._held) > self._side.hold_limit:
             return self._over(out, seen)
         return Released("".join(out), tuple(seen))
+
+    def _watch(self, text: str, *, final: bool) -> list[tuple[Finding, Action]]:
+        found = [
+            finding for watcher in self._watchers for finding in watcher.feed(text, final=final).findings
+        ]
+        return [(f, Action.INSPECT) for f in found if self._action(f) is not Action.ALLOW]
+
+    def _action(self, finding: Finding) -> Action:
+        if finding.category == RESTORED:
+            return Action.REDACT
+        return self._side.action(finding, self._role)
 
     def _settle(self, text: str, *, final: bool) -> int:
         settled = self._offset + len(self._held)
@@ -92,7 +104,8 @@ class Tail:
     def _mask(self, finding: Finding, out: list[str]) -> None:
         if finding.start >= self._masked:
             self._release(finding.start, out)
-            mask = self._side.mask.format(rule=finding.rule)
+            value = self._held[finding.start - self._offset : finding.end - self._offset]
+            mask = self._masks.of(finding, self._role, value)
             out.append(self._quotes.mask(mask) if self._quotes else mask)
         self._masked = max(self._masked, finding.end)
 
@@ -122,7 +135,8 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
     merged: list[Finding] = []
     for finding in findings:
         if merged and finding.start < merged[-1].end:
-            merged[-1] = replace(merged[-1], end=max(merged[-1].end, finding.end))
+            first = finding if merged[-1].category == RESTORED else merged[-1]
+            merged[-1] = replace(first, start=merged[-1].start, end=max(merged[-1].end, finding.end))
         else:
             merged.append(finding)
     return merged

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.openai.texts import Json, Kind, Path, Text
 from services.safety.holdback import Released, Tail
+from services.safety.masks import Masks, Vault
 from services.safety.policy import Side, worst
 from services.safety.verdict import Action, Finding, Located, Report, State, Verdict
 
@@ -34,6 +35,17 @@ class Tally:
     state: State = State.JUDGED
     reported: list[Report] = field(default_factory=list)
     """Providers that were asked."""
+    failed_open: list[str] = field(default_factory=list)
+    """Why something passed that should have been judged."""
+    key: bytes = b""
+    """Keys the hashes in masks."""
+    vault: Vault | None = None
+    """Where placeholders are kept."""
+
+    def tail(self, side: Side, text: Text) -> Tail:
+        """Return what follows one text."""
+        masks = Masks(side, self.key, self.vault)
+        return Tail(side, is_json=is_json(text), role=text.role, masks=masks)
 
     def add(self, path: Path, released: Released) -> None:
         """Take the outcome of one piece of the text at `path`."""
@@ -49,12 +61,20 @@ class Tally:
         if self.state is State.JUDGED:
             self.state = State.PARTIAL if self.scanned or self.findings else state
 
+    def not_judged(self, why: str, size: int, side: Side, state: State) -> None:
+        """Note what could not be judged because something failed: it blocks, or passes and is counted as such."""
+        self.skip(why, size, state)
+        if side.fail_open:
+            self.failed_open.append(why)
+        else:
+            self.block = self.block or why
+
     def verdict(self) -> Verdict:
         """Return the judgement so far."""
         action = Action.BLOCK if self.block else worst([located.action for located in self.findings])
         return Verdict(
             action, self.state, tuple(self.findings), self.scanned, sum(self.skipped.values()),
-            tuple(sorted(self.skipped)), self.block, self.exempt,
+            tuple(sorted(self.skipped)), self.block, self.exempt, tuple(dict.fromkeys(self.failed_open)),
         )  # fmt: skip
 
 
@@ -71,7 +91,7 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
         tally.scanned += size(text.value)
         if not any(check.scan(text.value) for check in (*side.checks, *side.watching)):
             continue
-        released = Tail(side, is_json=is_json(text)).feed(text.value, final=True)
+        released = tally.tail(side, text).feed(text.value, final=True)
         tally.add(text.path, released)
         if released.text != text.value and not released.block:
             edits[text.path] = released.text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.safety.checks.base import Check
-from services.safety.verdict import Action, Direction, Finding, State
+from services.safety.verdict import Action, Confidence, Direction, Finding, State
 
 
 class Combine(enum.StrEnum):
@@ -16,6 +16,50 @@ class Combine(enum.StrEnum):
     ANY = "any"
     ALL = "all"
     WEIGHTED = "weighted"
+
+
+class StreamMode(enum.StrEnum):
+    """How a streamed answer is judged."""
+
+    EXACT = "exact"
+    """By rules, while it flows: no byte of a match leaves."""
+    WINDOW = "window"
+    """By rules as in `exact`, then by providers, a window at a time: at most a window waits."""
+    AUDIT = "audit"
+    """It leaves as it came and is judged beside; what is found is reported."""
+
+
+class Redaction(enum.StrEnum):
+    """What stands in place of a redacted match."""
+
+    MASK = "mask"
+    HASH = "hash"
+    """The mask with a keyed hash of what it hides: equal values can be told."""
+    PLACEHOLDER = "placeholder"
+    """A name that the answer may use; there it becomes what it stands for again. In prompts only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What to do about some findings."""
+
+    names: frozenset[str]
+    """Rule ids and categories."""
+    action: Action
+    roles: frozenset[str] = frozenset()
+    """Whose texts it is about; empty means everybody's."""
+    confidence: Confidence = Confidence.LOW
+    """Findings less sure than this are not meant."""
+    redaction: Redaction = Redaction.MASK
+
+    def fits(self, finding: Finding, role: str) -> bool:
+        """Whether it is about `finding` in a text of `role`."""
+        if finding.rule not in self.names and finding.category not in self.names:
+            return False
+        return (not self.roles or role in self.roles) and _SURE[finding.confidence] >= _SURE[self.confidence]
+
+
+_SURE = {confidence: rank for rank, confidence in enumerate(Confidence)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +78,8 @@ class Provider:
 class Side:
     """One direction of a policy."""
 
-    actions: tuple[tuple[str, Action], ...] = ()
-    """Rule id or category → action; the first that fits decides."""
+    actions: tuple[Reaction, ...] = ()
+    """The first that fits a finding decides."""
     checks: tuple[Check, ...] = ()
     """Checks whose findings change what leaves: a stream is held back for them."""
     watching: tuple[Check, ...] = ()
@@ -53,10 +97,17 @@ class Side:
     drop_logprobs: bool = True
     message: str = "Blocked by the content policy: {category}."
     status: int = 403
+    plain_text: bool = False
+    """Refusals as GKE's traffic extension sends them: JSON under `text/plain`."""
     mask: str = "[REDACTED:{rule}]"
     hold_limit: int = 8192
     """Characters of one text that a stream holds for a match without a longest form."""
     at_limit: Action = Action.REDACT
+    stream: StreamMode = StreamMode.EXACT
+    window: int = 200
+    """Tokens of an answer that wait for providers at most."""
+    overlap: int = 50
+    """Tokens before them that the providers see again."""
 
     @property
     def idle(self) -> bool:
@@ -68,12 +119,14 @@ class Side:
         """Whether a finding can change what leaves."""
         return bool(self.checks or self.providers)
 
-    def action(self, finding: Finding) -> Action:
-        """Return what the policy does about `finding`."""
-        for name, action in self.actions:
-            if name in {finding.rule, finding.category}:
-                return action
-        return Action.ALLOW
+    def reaction(self, finding: Finding, role: str = "") -> Reaction | None:
+        """Return what the policy says about `finding` in a text of `role`, if anything."""
+        return next((reaction for reaction in self.actions if reaction.fits(finding, role)), None)
+
+    def action(self, finding: Finding, role: str = "") -> Action:
+        """Return what the policy does about `finding` in a text of `role`."""
+        reaction = self.reaction(finding, role)
+        return Action.ALLOW if reaction is None else reaction.action
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +136,8 @@ class Policy:
     name: str
     prompt: Side
     response: Side
+    shadow: str = ""
+    """A policy that judges the same traffic without effect."""
 
     def side(self, direction: Direction) -> Side:
         """Return the side of one direction."""
@@ -91,15 +146,22 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """All policies and who gets which: the route's choice, else the model's, else the default."""
+    """All policies and who gets which: the route's choice, else the consumer's, else the model's, else the default."""
 
     by_name: Mapping[str, Policy]
     default: str
     by_model: Mapping[str, str]
+    by_consumer: Mapping[str, str] = field(default_factory=dict)
+    consumer_header: str = ""
 
-    def choose(self, model: str, route: str | None = None) -> Policy:
+    def choose(self, model: str, route: str | None = None, consumer: str | None = None) -> Policy:
         """Return the policy of a request; raise `LookupError` for a route that names none of ours."""
-        return self.by_name[route or self.by_model.get(model, self.default)]
+        own = self.by_consumer.get(consumer) if consumer is not None else None
+        return self.by_name[route or own or self.by_model.get(model, self.default)]
+
+    def shadow(self, policy: Policy) -> Policy | None:
+        """Return the policy that judges beside `policy`."""
+        return self.by_name[policy.shadow] if policy.shadow else None
 
 
 def worst(actions: Sequence[Action]) -> Action:

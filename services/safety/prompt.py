@@ -1,21 +1,20 @@
-"""Judge a request's body: rules first, then the remote judges, which see only what the rules have left."""
+"""Judge a whole body, of a request or an answer: rules first, then the remote judges, which see only what the rules have left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from services.extproc.events import Headers, Request
 from services.openai.edits import replace_values
-from services.openai.texts import Undecodable, decode, walk
-from services.safety.judge import UNDECODABLE, UNSCANNABLE, Tally, judge
+from services.openai.texts import Json, Path, Text, Undecodable, decode, walk
+from services.safety.answer import Ask
+from services.safety.judge import UNDECODABLE, UNSCANNABLE, Tally, judge, without_logprobs
 from services.safety.policy import Side
-from services.safety.providers.base import Context, Provider
-from services.safety.remote import as_edited, ask, merge
+from services.safety.remote import as_edited
+from services.safety.verdict import State
 
 
-async def judge_prompt(
-    request: Request, side: Side, providers: Mapping[str, Provider], context: Context, tally: Tally
-) -> bytes | None:
+async def judge_prompt(request: Request, side: Side, asker: Ask, tally: Tally) -> bytes | None:
     """Judge `request` into `tally` and return the body to send in its place, None for the one that came."""
     body = request.body
     if body is None or (why := _unreadable(request.headers)):
@@ -27,11 +26,29 @@ async def judge_prompt(
     except Undecodable:
         _undecodable(request, side, tally)
         return None
+    edits = await _judged(texts, side, asker, tally)
+    return replace_values(body, edits) if edits and not tally.block else None
+
+
+async def judge_answer(body: bytes, side: Side, asker: Ask, tally: Tally) -> bytes | None:
+    """Judge a whole answer into `tally` and return the body to send in its place, None for the one that came."""
+    try:
+        document = decode(body)
+        texts = walk(document, "assistant", labels=True)
+    except Undecodable:
+        tally.not_judged(UNDECODABLE, len(body), side, State.SKIPPED)
+        return None
+    edits = await _judged(texts, side, asker, tally)
+    if edits and side.drop_logprobs:
+        edits |= without_logprobs(texts, document)
+    return replace_values(body, edits) if edits and not tally.block else None
+
+
+async def _judged(texts: Sequence[Text], side: Side, asker: Ask, tally: Tally) -> dict[Path, Json]:
     edits = judge(texts, side, tally)
     if side.providers and not tally.block:
-        shown = as_edited(texts, edits)
-        edits |= merge(await ask(providers, side, shown, context), shown, side, tally)
-    return replace_values(body, edits) if edits and not tally.block else None
+        edits |= await asker(as_edited(texts, edits), True)
+    return edits
 
 
 def media_type(headers: Headers) -> str:
@@ -56,9 +73,7 @@ def _undecodable(request: Request, side: Side, tally: Tally) -> None:
     if "json" not in kind and kind:
         _skip(side, tally, "content_type", size)
         return
-    tally.skip(UNDECODABLE, size)
-    if not side.fail_open:
-        tally.block = UNDECODABLE
+    tally.not_judged(UNDECODABLE, size, side, State.SKIPPED)
 
 
 def _skip(side: Side, tally: Tally, why: str, size: int) -> None:

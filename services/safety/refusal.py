@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from services.extproc.decisions import Reject
 from services.extproc.errors import ExtProcError
 from services.openai.dialects import Dialect
+from services.openai.edits import encode_json
 from services.openai.errors import error_body
 from services.safety.holdback import LIMIT
 from services.safety.judge import UNDECODABLE, UNJUDGED
@@ -12,7 +15,9 @@ from services.safety.policy import Side
 
 VIOLATION = "content_policy_violation"
 
+REQUEST_ID = "x-request-id"
 _JSON = ("content-type", "application/json")
+_TEXT = ("content-type", "text/plain")
 _PROMPT_FAULTS = {
     UNDECODABLE: (400, "The request body is not JSON that can be judged: one UTF-8 document, no key twice."),
     UNJUDGED: (503, "The content could not be judged; try again later."),
@@ -23,27 +28,40 @@ _ANSWER_FAULTS = {
 }
 
 
-def of_prompt(dialect: Dialect, side: Side, category: str) -> Reject:
+def of_prompt(dialect: Dialect, side: Side, category: str, request_id: str) -> Reject:
     """Refuse a prompt because of `category`."""
-    return _refuse(dialect, side, category, _PROMPT_FAULTS)
+    return _refuse(dialect, side, category, _PROMPT_FAULTS, request_id)
 
 
-def of_answer(dialect: Dialect, side: Side, category: str) -> Reject:
+def of_answer(dialect: Dialect, side: Side, category: str, request_id: str) -> Reject:
     """Refuse a whole answer because of `category`."""
-    return _refuse(dialect, side, category, _ANSWER_FAULTS)
+    return _refuse(dialect, side, category, _ANSWER_FAULTS, request_id)
 
 
-def of_error(dialect: Dialect, error: ExtProcError) -> Reject:
+def of_error(dialect: Dialect, error: ExtProcError, request_id: str) -> Reject:
     """Put an error of ours into the words of the dialect."""
-    body = error_body(dialect, error.status, error.message, param=error.param, code=error.code)
+    body = error_body(
+        dialect, error.status, error.message, param=error.param, code=error.code, request_id=request_id
+    )
     return Reject(error.status, body, (_JSON, *error.headers), details=f"safety_{error.reason}")
 
 
-def _refuse(dialect: Dialect, side: Side, category: str, faults: dict[str, tuple[int, str]]) -> Reject:
+def _refuse(
+    dialect: Dialect, side: Side, category: str, faults: Mapping[str, tuple[int, str]], request_id: str
+) -> Reject:
+    headers = (_JSON, (REQUEST_ID, request_id)) if request_id else (_JSON,)
     if category in faults:
         status, message = faults[category]
-        body = error_body(dialect, status, message, code=category)
-        return Reject(status, body, (_JSON,), details=f"safety_{category}")
+        body = error_body(dialect, status, message, code=category, request_id=request_id)
+        return Reject(status, body, headers, details=f"safety_{category}")
     message = side.message.format(category=category)
-    body = error_body(dialect, side.status, message, code=category, kind=VIOLATION)
-    return Reject(side.status, body, (_JSON,), details="safety_blocked")
+    if side.plain_text:
+        return Reject(side.status, _as_gke(message), (_TEXT, *headers[1:]), details="safety_blocked")
+    body = error_body(dialect, side.status, message, code=category, kind=VIOLATION, request_id=request_id)
+    return Reject(side.status, body, headers, details="safety_blocked")
+
+
+def _as_gke(message: str) -> bytes:
+    """Return the body of GKE's traffic extension: JSON that calls itself text, and a bad request with status 403."""
+    error = {"type": "bad_request_error", "message": message, "param": "", "code": ""}
+    return encode_json({"error": dict(error)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from services.extproc.decisions import (
     BodyDecision,
@@ -18,16 +19,18 @@ from services.extproc.errors import ExtProcError, Internal
 from services.extproc.events import End, Request, ResponseChunk, ResponseHead
 from services.extproc.exchange import Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
-from services.openai.edits import replace_values
-from services.openai.texts import Undecodable, decode, walk
+from services.openai.texts import Json, Path, Text
 from services.safety import refusal
+from services.safety.answer import Ask, StreamedAnswer
 from services.safety.audit import Observer, Record, text_hash
 from services.safety.holdback import LIMIT
-from services.safety.judge import UNDECODABLE, UNSCANNABLE, Tally, judge, without_logprobs
-from services.safety.policy import Policies, Policy, Side
-from services.safety.prompt import is_encoded, judge_prompt, media_type
+from services.safety.judge import UNSCANNABLE, Tally
+from services.safety.masks import Vault
+from services.safety.policy import Policies, Policy, Side, StreamMode
+from services.safety.prompt import is_encoded, judge_answer, judge_prompt, media_type
 from services.safety.providers.base import Context, Provider
-from services.safety.stream import StreamFilter
+from services.safety.remote import ask, merge
+from services.safety.shadow import Shadow
 from services.safety.verdict import Direction, State
 
 MODEL_HEADER = "x-gateway-model-name"
@@ -49,11 +52,14 @@ class Safety:
         observer: Observer,
         audit_key: bytes,
         providers: Mapping[str, Provider] | None = None,
+        *,
+        nonce: Callable[[], str] = lambda: "",
     ) -> None:
         self.policies = policies
         self.observer = observer
         self.audit_key = audit_key
         self.providers = providers or {}
+        self.nonce = nonce
 
     def open(self, context: Mapping[str, str]) -> SafetyExchange:
         """Start an exchange."""
@@ -62,55 +68,65 @@ class Safety:
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the words of the client's dialect."""
         dialect = Dialect.OTHER if request is None else dialect_of(request.method, request.path)
-        return refusal.of_error(dialect, error)
+        return refusal.of_error(dialect, error, "" if request is None else _request_id(request))
 
 
 class SafetyExchange(Exchange):
-    """One request and its answer under one policy."""
+    """One request and its answer under one policy, and under its shadow."""
 
     def __init__(self, service: Safety, route_policy: str | None) -> None:
         self._service = service
+        self._policies = service.policies
+        self._providers = service.providers  # both as they are now: a reload is for the next exchange
         self._route_policy = route_policy
         self._policy: Policy | None = None
         self._dialect = Dialect.OTHER
         self._model = ""
         self._request_id = ""
-        self._stream: StreamFilter | None = None
-        self._tally = Tally()  # of the answer
+        self._vault = Vault(service.nonce())
+        self._stream: StreamedAnswer | None = None
+        self._tally = self._new_tally()  # of the answer
+        self._shadow: Shadow | None = None
 
     def decides_on_headers(self, request: Request) -> bool:
         """Spare the body of a prompt that nobody judges."""
-        return self._choose(request).prompt.idle
+        policy = self._choose(request)
+        return policy.prompt.idle and (self._shadow is None or self._shadow.policy.prompt.idle)
 
     async def request(self, request: Request) -> RequestDecision:
         """Judge the prompt."""
         policy = self._choose(request)
         self._dialect = dialect_of(request.method, request.path)
-        self._request_id = request.headers.get("x-request-id") or ""
-        # An answer that will be judged must come as it is: nobody may compress it on its way here.
-        plain = () if policy.response.idle else ("accept-encoding",)
-        if policy.prompt.idle or request.body == b"":
-            return Forward(remove_headers=plain)
-        tally = Tally()
-        context = Context(Direction.PROMPT, self._model, policy.name, self._request_id)
-        body = await judge_prompt(request, policy.prompt, self._service.providers, context, tally)
+        self._request_id = _request_id(request)
+        if request.body == b"" or self.decides_on_headers(request):
+            return Forward(remove_headers=self._plain())
+        tally = self._new_tally()
+        body = await judge_prompt(
+            request, policy.prompt, self._asker(Direction.PROMPT, policy.prompt, tally), tally
+        )
+        if self._shadow is not None:
+            await self._shadow.prompt(request, self._asker)
         self._report(Direction.PROMPT, tally, request.body or b"")
         if tally.block:
-            return refusal.of_prompt(self._dialect, policy.prompt, tally.block)
-        return Forward(remove_headers=plain, body=body)
+            return refusal.of_prompt(self._dialect, policy.prompt, tally.block, self._request_id)
+        return Forward(remove_headers=self._plain(), body=body)
 
     async def response_head(self, head: ResponseHead) -> HeadDecision:
         """Decide who sees the answer. Refusals, errors and Envoy's own answers pass: they hold no model's words."""
         if not head.request_seen or self._policy is None or head.status >= _FIRST_ERROR or head.end:
             return Forward()
-        side = self._policy.response
-        if side.idle:
+        side = self._side()
+        if side.idle and (self._shadow is None or self._shadow.policy.response.idle):
             return Forward()
         kind = media_type(head.headers)
         if is_encoded(head.headers):
             return self._unscannable(side, "encoded")
         if kind == "text/event-stream":
-            self._stream = StreamFilter(side, self._tally)
+            self._stream = StreamedAnswer(
+                side, self._tally, self._asker(Direction.RESPONSE, side, self._tally)
+            )
+            if self._shadow is not None:
+                self._shadow.follow(self._asker)
             return Stream(Forward(remove_headers=("content-length",)))
         if kind == "application/json" or kind.endswith("+json"):
             return Hold()
@@ -120,45 +136,70 @@ class SafetyExchange(Exchange):
         """Filter a piece of a streamed answer."""
         if self._stream is None:
             return Emit(chunk.data)
-        out = self._stream.feed(chunk.data, end=chunk.end)
+        out = await self._stream.feed(chunk.data, end=chunk.end)
+        if self._shadow is not None:
+            await self._shadow.feed(chunk.data, end=chunk.end)
         return Emit(out, end=self._stream.ended)
 
     async def response_body(self, body: bytes) -> BodyDecision:
         """Judge a whole answer."""
         side = self._side()
-        try:
-            document = decode(body)
-            texts = walk(document, "assistant", labels=True)
-        except Undecodable:
-            return self._not_judged(side, body, UNDECODABLE)
-        edits = judge(texts, side, self._tally)
-        if edits and side.drop_logprobs:
-            edits |= without_logprobs(texts, document)
-        return self._answer(side, body, replace_values(body, edits) if edits else None)
+        changed = await judge_answer(
+            body, side, self._asker(Direction.RESPONSE, side, self._tally), self._tally
+        )
+        if self._shadow is not None:
+            await self._shadow.answer(body, self._asker)
+        return self._answer(side, body, changed)
 
     async def response_overflow(self, held: bytes) -> Forward | Reject:
         """Decide on an answer that is too long to hold."""
-        return self._not_judged(self._side(), held, LIMIT)
+        self._tally.not_judged(LIMIT, len(held), self._side(), State.LIMIT)
+        return self._answer(self._side(), held, None)
 
     def end(self, end: End) -> None:  # noqa: ARG002 - a stream is reported however it ended
         """Report a streamed answer."""
         if self._stream is not None:
-            self._report(Direction.RESPONSE, self._tally, b"", held=self._stream.most_held)
+            enforced = self._side().stream is not StreamMode.AUDIT
+            self._report(Direction.RESPONSE, self._tally, b"", held=self._stream.most_held, enforced=enforced)
 
     def _choose(self, request: Request) -> Policy:
         if self._policy is None:
-            self._model = request.headers.get(MODEL_HEADER) or ""
+            headers = request.headers
+            self._model = headers.get(MODEL_HEADER) or ""
+            consumer = headers.get(self._policies.consumer_header) if self._policies.consumer_header else None
             try:
-                self._policy = self._service.policies.choose(self._model, self._route_policy)
+                self._policy = self._policies.choose(self._model, self._route_policy, consumer)
             except LookupError as error:
                 message = "the route names a safety policy that does not exist"
                 raise Internal(message, reason="unknown_policy") from error
+            if (candidate := self._policies.shadow(self._policy)) is not None:
+                self._shadow = Shadow(candidate, lambda: Tally(key=self._service.audit_key))
         return self._policy
 
+    def _new_tally(self) -> Tally:
+        return Tally(key=self._service.audit_key, vault=self._vault)
+
     def _side(self) -> Side:
+        """Return the answer's side; it gives back what placeholders stand for, where the prompt has some."""
         if self._policy is None:
             raise RuntimeError("an answer is judged only after its request")
-        return self._policy.response
+        side = self._policy.response
+        return replace(side, checks=(*side.checks, self._vault)) if self._vault else side
+
+    def _plain(self) -> tuple[str, ...]:
+        """Return the header to remove: an answer that is judged must come as it is, compressed by nobody."""
+        idle = self._side().idle and (self._shadow is None or self._shadow.policy.response.idle)
+        return () if idle else ("accept-encoding",)
+
+    def _asker(self, direction: Direction, side: Side, tally: Tally) -> Ask:
+        policy = self._policy.name if self._policy else ""
+        context = Context(direction, self._model, policy, self._request_id)
+
+        async def asked(texts: Sequence[Text], final: bool) -> Mapping[Path, Json]:
+            known = replace(context, final=final)
+            return merge(await ask(self._providers, side, texts, known), texts, side, tally)
+
+        return asked
 
     def _unscannable(self, side: Side, why: str) -> Forward | Reject:
         self._tally.skip(why, 0)
@@ -166,24 +207,37 @@ class SafetyExchange(Exchange):
             self._tally.block = UNSCANNABLE
         return self._answer(side, b"", None)
 
-    def _not_judged(self, side: Side, body: bytes, why: str) -> Forward | Reject:
-        self._tally.skip(why, len(body), State.LIMIT if why == LIMIT else State.SKIPPED)
-        if not side.fail_open:
-            self._tally.block = why
-        return self._answer(side, body, None)
-
     def _answer(self, side: Side, body: bytes, changed: bytes | None) -> Forward | Reject:
         self._report(Direction.RESPONSE, self._tally, body)
         if self._tally.block:
-            return refusal.of_answer(self._dialect, side, self._tally.block)
+            return refusal.of_answer(self._dialect, side, self._tally.block, self._request_id)
         return Forward(body=changed)
 
-    def _report(self, direction: Direction, tally: Tally, body: bytes, held: int | None = None) -> None:
+    def _report(
+        self,
+        direction: Direction,
+        tally: Tally,
+        body: bytes,
+        *,
+        held: int | None = None,
+        enforced: bool = True,
+    ) -> None:
         verdict = tally.verdict()
         digest = text_hash(self._service.audit_key, body) if verdict.findings and body else ""
-        policy = self._policy.name if self._policy else ""
-        self._service.observer.verdict(
-            Record(
-                direction, verdict, policy, self._model, self._request_id, digest, held, tuple(tally.reported)
-            )
+        record = Record(
+            direction,
+            verdict,
+            self._policy.name if self._policy else "",
+            self._model,
+            self._request_id,
+            digest,
+            held,
+            tuple(tally.reported),
         )
+        self._service.observer.verdict(replace(record, enforced=enforced))
+        if self._shadow is not None:
+            self._service.observer.verdict(self._shadow.record(record))
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get("x-request-id") or ""

@@ -15,8 +15,9 @@ from services.openai.synth import Trail
 from services.openai.template import Filled, Template
 from services.openai.texts import Json, Path, Text, Undecodable, decode
 from services.safety.holdback import Released, Tail
-from services.safety.judge import UNDECODABLE, Tally, is_json, judge, size, skip, without_logprobs
+from services.safety.judge import UNDECODABLE, Tally, judge, size, skip, without_logprobs
 from services.safety.policy import Side
+from services.safety.verdict import State
 from services.safety.waiting import Waiting
 
 _SHAPES = 8  # texts that take turns: choices, tool calls, reasoning and content
@@ -146,7 +147,7 @@ class StreamFilter:
         known = self._tails.get(text.key)
         if known is None:
             self._shapes.clear()  # an event of a known shape may end the new text, and would not tell
-        tail = known[1] if known else Tail(self._side, is_json=is_json(text))
+        tail = known[1] if known else self._tally.tail(self._side, text)
         self._tails[text.key] = (text, tail)
         return tail
 
@@ -194,12 +195,9 @@ class StreamFilter:
         return self._unreadable(event.raw)
 
     def _unreadable(self, raw: bytes) -> bytes:
-        self._tally.skip(UNDECODABLE, len(raw))
+        self._tally.not_judged(UNDECODABLE, len(raw), self._side, State.SKIPPED)
         out = self._let_go()
-        if self._side.fail_open:
-            return out + raw
-        self._tally.block = UNDECODABLE
-        return out + self._end()
+        return out + (self._end() if self._tally.block else raw)
 
     def _end(self) -> bytes:
         self.ended = True

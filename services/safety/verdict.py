@@ -96,6 +96,8 @@ class Verdict:
     """The category that decided, where one did."""
     exempt_bytes: int = 0
     """Words of the protocol, such as roles and types. Of a streamed answer they are not counted."""
+    failed_open: tuple[str, ...] = ()
+    """Why something passed that should have been judged, where the policy fails open. Providers have their own."""
 
     @property
     def rules(self) -> tuple[str, ...]:

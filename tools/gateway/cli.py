@@ -11,6 +11,7 @@ from services.extproc.config import ConfigError
 from tools.gateway import rundir
 from tools.gateway.checks import check_together, read_routes
 from tools.gateway.plan import Options
+from tools.gateway.safety_cli import safety
 
 CONFIG = Path("config")
 
@@ -153,6 +154,9 @@ def _require_valid(text: str, syntax: str) -> None:
         raise click.ClickException(str(error)) from error
     if said:
         raise click.ClickException(said)
+
+
+main.add_command(safety)
 
 
 if __name__ == "__main__":
