@@ -63,6 +63,8 @@ class Pool:
     """Ports, in place of the servers' own."""
     picks: int = 0
     """How often the EPP was asked."""
+    decisions: list[str] = field(default_factory=list)
+    """The ids of its picks."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -86,6 +88,7 @@ class Pool:
 
     def reset(self) -> None:
         self.refuse, self.pick, self.picks = None, None, 0
+        self.decisions.clear()
         for server in self.servers:
             server.core.journal.clear()
             server.apply(ServerFaults())
@@ -228,7 +231,8 @@ def _rote_epp(pools: Mapping[str, Pool]) -> ContextReply:
         if pool.refuse is not None:
             return _refusal(pool.refuse)
         ports = pool.pick or _ports(pool)
-        return picked(",".join(f"127.0.0.1:{port}" for port in ports), f"decision-{next(number)}")
+        pool.decisions.append(f"decision-{next(number)}")
+        return picked(",".join(f"127.0.0.1:{port}" for port in ports), pool.decisions[-1])
 
     return reply
 
