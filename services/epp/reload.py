@@ -24,7 +24,9 @@ from services.extproc.config import ConfigError
 INTERVAL = 1.0
 """Seconds between looks at the file: one `stat` each. A mounted ConfigMap takes a minute to change anyway."""
 
-AT_START = frozenset({"featureGates", "flowControl", "in_flight", "redis", "listen", "log", "limits"})
+AT_START = frozenset(
+    {"explain", "featureGates", "flowControl", "in_flight", "redis", "listen", "log", "limits"}
+)
 """Keys that count only at the start."""
 
 Stamp = tuple[int, int, int]
