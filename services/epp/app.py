@@ -15,6 +15,7 @@ from services.epp.assemble import assemble, make_pools, override_endpoints
 from services.epp.config import EndpointPickerConfig, Redis
 from services.epp.director import Director
 from services.epp.eds import Changes, EndpointDiscovery
+from services.epp.explain import Journal
 from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
@@ -38,6 +39,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     labels = Labels()
     observer = PrometheusObserver(parts.registry, labels)
     assembly = assemble(config)
+    journal = Journal(keep=config.explain.keep, sample=config.explain.sample, rng=rng, wall=time.time)
+    parts.pages["/debug/decisions"] = journal.page
     director = Director(
         pools,
         assembly.scheduler,
@@ -50,6 +53,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         default_pool=config.default_pool,
         zone=config.zone,
         sheds=assembly.flow is None,
+        journal=journal,
     )
     flow = None
     if assembly.flow is not None:

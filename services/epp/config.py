@@ -120,6 +120,16 @@ class InFlightLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the end of a request was never reported, it stops counting after this."""
 
 
+class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which decisions are explained. One whose request has the header `x-gateway-explain: true` always is."""
+
+    keep: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    """The last so many are at `/debug/decisions` of the metrics port, for callers on this machine. One is some
+    kilobytes for 16 servers."""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the other requests."""
+
+
 class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where replicas share their state. Without a URL a replica stands alone."""
 
@@ -147,6 +157,7 @@ class EndpointPickerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     objectives: list[Objective] = []
     rewrites: object = UNSET
     in_flight: InFlightLimits = InFlightLimits()
+    explain: Explain = Explain()
     redis: Redis = Redis()
     listen: Listen = Listen(port=9002, health_port=9003, metrics_port=9092)
     log: Log = Log()

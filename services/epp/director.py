@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
+from services.epp.explain import Journal, compact, explain
 from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
@@ -55,6 +56,8 @@ class Reservation:
     id: str
     pool: Pool
     decision: Decision
+    explained: str = ""
+    """Why, in short, where that was asked for."""
     answer_headers: tuple[tuple[str, str], ...] = ()
     """For the client, where the answer's head passes here."""
 
@@ -81,8 +84,10 @@ class Director:
         default_pool: str = "",
         zone: str = "",
         sheds: bool = True,
+        journal: Journal | None = None,
     ) -> None:
         """`sheds`: refuse sheddable requests to a saturated pool; else somebody in front lets nobody in."""
+        self._journal = journal
         self.pools = pools
         self._scheduler = scheduler
         self._detector = detector
@@ -184,9 +189,11 @@ class Director:
         self._admit(pool, priority)
         decision = self._scheduler.run(situation, candidates, self._rng)
         if not decision.servers:
+            self._explain(situation, candidates, decision, ask.fairness)
             by = decision.verdicts[-1].plugin
             raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
-        return self._reserve(pool, decision, situation, ask.fairness)
+        explained = self._explain(situation, candidates, decision, ask.fairness)
+        return self._reserve(pool, decision, situation, ask.fairness, explained)
 
     def pool(self, name: str) -> Pool:
         """Return the pool called `name`, or the default one; raise `Unavailable` when there is none."""
@@ -219,10 +226,27 @@ class Director:
         """Return the priority of the named objective, else of the one named as the model; 0 for unknown names."""
         return self._objectives.get(ask.objective or ask.digest.model, 0)
 
-    def _reserve(self, pool: Pool, decision: Decision, situation: Situation, fairness: str) -> Reservation:
+    @property
+    def _next_id(self) -> str:
+        return f"{self._instance}-{self._count + 1:x}"
+
+    def _explain(
+        self, situation: Situation, candidates: Sequence[Server], decision: Decision, fairness: str
+    ) -> str:
+        """Keep the explanation of a decision before its load counts, and return it in short, if it is wanted."""
+        if self._journal is None or not self._journal.wants(situation.headers):
+            return ""
+        at = self._journal.wall()
+        explanation = explain(self._next_id, situation, candidates, decision, fairness=fairness, at=at)
+        self._journal.note(explanation)
+        return compact(explanation)
+
+    def _reserve(
+        self, pool: Pool, decision: Decision, situation: Situation, fairness: str, explained: str
+    ) -> Reservation:
         first, digest = decision.servers[0], situation.digest
+        id_ = self._next_id
         self._count += 1
-        id_ = f"{self._instance}-{self._count:x}"
         output = round(situation.typical.output(digest.max_tokens))
         if decision.prefill is not None:
             # The prompt is this server's work. Whoever ends the request ends this too.
@@ -231,7 +255,8 @@ class Director:
         entry = _entry(id_, first, situation, output_tokens=output, fairness=fairness)
         pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
         self._state.picked(pool.name, first.address, entry)
-        return Reservation(id_, pool, decision, self._scheduler.chosen(situation, decision))
+        headers = self._scheduler.chosen(situation, decision)
+        return Reservation(id_, pool, decision, explained, headers)
 
     def _report(
         self, ask: Ask, priority: int, started: float, outcome: PickOutcome, reservation: Reservation | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.epp.flow.control import FlowControl
@@ -40,6 +40,12 @@ class PoolCollector(Collector):
             yield family
         yield from self._by_server()
         yield self._by_model()
+        repaired = CounterMetricFamily(
+            "epp_inflight_repaired", "Requests whose end nobody told.", labels=("pool",)
+        )
+        for pool in self._pools.values():
+            repaired.add_metric((pool.name,), pool.repaired)
+        yield repaired
 
     def _by_server(self) -> Iterable[Metric]:
         labels = ("pool", "endpoint")

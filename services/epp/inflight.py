@@ -6,6 +6,7 @@ reported) expires with its lease.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -62,6 +63,13 @@ class Entry:
     """Size of the server's batch at the pick, in sequences."""
 
 
+LOOKS = 5
+"""Scrapes in a row in which a server must report fewer requests than are counted here, before they are taken for lost:
+what is on its way, and ends that are not yet told, come and go from one to the next."""
+GRACE = 2.0
+"""Seconds after its pick in which no request is taken for lost."""
+
+
 class InFlight:
     """Entries by decision id and their totals by slot. `lease` is in seconds."""
 
@@ -75,6 +83,8 @@ class InFlight:
         self._answered: set[str] = set()
         """Counted no more, though nobody reported their end yet."""
         self._loads: list[Load] = []
+        self._looks: dict[int, deque[int]] = {}
+        """By how many requests our count was above the server's own, in the last scrapes."""
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -98,20 +108,21 @@ class InFlight:
             self._tails.setdefault(entry.blocks[-1], []).append(entry.id)
         self._count(entry)
 
-    def continued(self, blocks: Sequence[int], tokens: int) -> list[Entry]:
-        """Stop counting the turn before this one, and return it: a conversation goes on, so that it has been answered.
+    def before(self, blocks: Sequence[int], tokens: int) -> list[Entry]:
+        """Return the requests in flight that a prompt of `blocks` and `tokens` looks like the next turn of.
 
-        The proxy reports an end some milliseconds late, and the next turn must not find its own server busy with the
-        last one. Of several requests that end in the same block nothing follows: they are siblings, not turns.
+        Several that end in the same block are siblings, not turns, and nothing goes on from them.
         """
-        tails, before = self._tails, []
-        for block in tails.keys() & set(blocks[:-1]):
-            entry = self._entries[tails[block][0]]
-            if len(tails[block]) == 1 and entry.context_tokens < tokens and entry.id not in self._answered:
-                self._answered.add(entry.id)
-                self._uncount(entry)
-                before.append(entry)
-        return before
+        tails = self._tails
+        found = [
+            self._entries[ids[0]] for tail in tails.keys() & set(blocks[:-1]) if len(ids := tails[tail]) == 1
+        ]
+        return [one for one in found if one.context_tokens < tokens and one.id not in self._answered]
+
+    def answered(self, entry: Entry) -> None:
+        """Count a request no more that has been answered, though nobody reported its end yet."""
+        self._answered.add(entry.id)
+        self._uncount(entry)
 
     def get(self, decision: str) -> Entry | None:
         """Return the entry of a request in flight."""
@@ -149,6 +160,26 @@ class InFlight:
         load.unseen = len(unseen)
         load.finished = 0
 
+    def reconcile(self, slot: int, reported: int) -> list[Entry]:
+        """Drop what `slot` has not got any more, and return it: ends that nobody told.
+
+        `reported` is what the server runs and queues, fresh. It may serve others too, so that it tells the most that
+        can still be ours; the oldest go. To be called after `scraped`.
+        """
+        load, looks = self._loads[slot], self._looks.setdefault(slot, deque(maxlen=LOOKS))
+        looks.append(load.requests - load.unseen - reported)
+        lost = min(looks) if len(looks) == LOOKS else 0
+        if lost <= 0:
+            return []
+        looks.clear()
+        before = self._clock() - GRACE
+        old = (one for one in self._entries.values() if one.slot == slot and one.picked_at < before)
+        gone = [one for one in old if one.id not in self._answered][:lost]
+        for entry in gone:
+            self.release(entry.id)
+        load.finished = 0
+        return gone
+
     def forget(self, slot: int) -> None:
         """Drop what is counted at a server that left the pool; ends reported later find nothing."""
         for entry in [one for one in self._entries.values() if one.slot == slot]:
@@ -156,6 +187,7 @@ class InFlight:
             self._forget_tail(entry)
             self._answered.discard(entry.id)
         self._unseen.pop(slot, None)
+        self._looks.pop(slot, None)
         if slot < len(self._loads):
             self._loads[slot] = Load()
 

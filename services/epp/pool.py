@@ -18,6 +18,9 @@ from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.epp.records import Ended, Finished
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
+SOONEST = 0.2
+"""Share of its expected time in which a prompt may be computed: a server can be faster than believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -54,6 +57,8 @@ class Pool:
         self.inflight = InFlight(clock=clock, lease=self.limits.lease)
         self.prefixes = PrefixIndex(self.limits.default_cache_bytes)
         self.fleet = Fleet(clock)
+        self.repaired = 0
+        """Counts requests whose end was never told, and that their server had no more."""
         self.version = 0
         """Counts changes of membership."""
         self._servers: dict[str, Server] = {}
@@ -120,6 +125,7 @@ class Pool:
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
         self.inflight.scraped(server.slot, metrics.scraped_at)
+        self.repaired += len(self.inflight.reconcile(server.slot, metrics.running + metrics.waiting))
         self.fleet.looked_at(server.slot, metrics.max_adapters)
         self._misses[address] = 0
         self._looked_at.add(address)
@@ -163,15 +169,27 @@ class Pool:
             self.served(decision, served)
         self.inflight.release(decision + PREFILL)
         entry = self.inflight.release(decision)
-        if entry is not None and not self.inflight.loads[entry.slot].requests:
-            self.fleet.idle(entry.slot)
+        if entry is not None:
+            self._rest(entry.slot)
         self.news()
         return entry is not None
 
+    def _rest(self, slot: int) -> None:
+        if not self.inflight.loads[slot].requests:
+            self.fleet.idle(slot)
+
     def continued(self, blocks: Sequence[int], tokens: int) -> None:
-        """Take the turn before this one, of a conversation that goes on, for answered."""
-        for entry in self.inflight.continued(blocks, tokens):
-            self.fleet.passed(entry)
+        """Count the turn before this one no more: a conversation that goes on has been answered.
+
+        The proxy reports an end some milliseconds late, and the next turn must not find its own server busy with the
+        last one. A request whose prompt cannot even have been computed by now is a sibling.
+        """
+        now = self._clock()
+        for entry in self.inflight.before(blocks, tokens):
+            least = SOONEST * entry.ahead * self.fleet.paces[entry.slot].prefill
+            if now - entry.picked_at >= least:
+                self.inflight.answered(entry)
+                self._rest(entry.slot)
 
     def finish(self, end: Ended) -> Finished | None:
         """Learn how a request went; return all that is known of it, or None when it is not in flight here.

@@ -16,7 +16,9 @@ from services.epp.director import Director
 from services.epp.pool import Pool
 from services.epp.upkeep import Upkeep
 
-AT_START = frozenset({"featureGates", "flowControl", "in_flight", "redis", "listen", "log", "limits"})
+AT_START = frozenset(
+    {"explain", "featureGates", "flowControl", "in_flight", "redis", "listen", "log", "limits"}
+)
 """Keys that count only at the start."""
 
 

@@ -52,6 +52,8 @@ class Parts:
     """Hear about every stream, besides the stream metrics."""
     source: Source | None = None
     """For a service that follows its file; None when the configuration came from elsewhere."""
+    pages: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    """Path → JSON, on the metrics port, for callers on this machine alone."""
     details: dict[str, Readiness] = field(default_factory=dict)
     """Further states that gRPC health tells by name; whether requests can be taken does not depend on them."""
 
@@ -87,7 +89,7 @@ async def running(
         enter = stack.enter_async_context
         metrics = listen.metrics_port
         if metrics is not None:
-            metrics = await enter(metrics_port(parts.registry, listen.host, metrics))
+            metrics = await enter(metrics_port(parts.registry, listen.host, metrics, parts.pages))
         app = await enter(build(parts))
         observer = Observers([StreamMetrics(app.service.name, parts.registry), *parts.observers])
         health = Health(parts.readiness, parts.details)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition
@@ -115,15 +116,27 @@ class ReloadMetrics:
 
 
 @contextlib.asynccontextmanager
-async def metrics_port(registry: CollectorRegistry, host: str, port: int) -> AsyncIterator[int]:
-    """Serve `/metrics` while the block runs; give the port's number. Raises `BindError` when it cannot be had."""
+async def metrics_port(
+    registry: CollectorRegistry, host: str, port: int, pages: Mapping[str, Callable[[], bytes]] | None = None
+) -> AsyncIterator[int]:
+    """Serve `/metrics` while the block runs; give the port's number. Raises `BindError` when it cannot be had.
+
+    `pages` are JSON by path, looked up when they are asked for, and shown to callers on this machine only.
+    """
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
         return web.Response(body=encode(registry), headers={"content-type": content_type})
 
+    async def page(request: web.Request) -> web.Response:
+        make = (pages or {}).get(request.path)
+        if make is None or not _is_local(request.remote):
+            raise web.HTTPNotFound
+        return web.Response(body=make(), content_type="application/json")
+
     application = web.Application()
     application.router.add_get("/metrics", metrics)
+    application.router.add_get("/debug/{name}", page)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
@@ -131,6 +144,13 @@ async def metrics_port(registry: CollectorRegistry, host: str, port: int) -> Asy
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
+
+
+def _is_local(remote: str | None) -> bool:
+    try:
+        return remote is not None and ipaddress.ip_address(remote).is_loopback
+    except ValueError:
+        return False
 
 
 async def _listen(site: web.TCPSite, host: str, port: int) -> None:

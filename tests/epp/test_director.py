@@ -64,6 +64,7 @@ def test_only_what_is_not_cached_counts_as_prompt(clock):
     pool = pool_of(1, clock)
     director = director_of(pool, clock=clock)
     director.pick(Ask(digest(text(4096, 1), max_tokens=1)))
+    clock.now += 1
     director.pick(Ask(digest(text(4096, 1), text(400, 2), max_tokens=1)))
 
     assert pool.inflight.loads[0].prompt_tokens == 100

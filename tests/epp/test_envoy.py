@@ -7,6 +7,7 @@ import pytest
 
 from services.epp.accesslog import AccessLog
 from services.epp.config import EndpointPickerConfig, PoolSpec, Scrape
+from services.epp.reference_config import PluginRef, PluginSpec, ProfileSpec
 from services.extproc.lifecycle import Parts
 from services.openai.digest import encode
 from services.pb import accesslog_pb2 as pb
@@ -20,7 +21,15 @@ def config_of(*endpoints: str, scraped: bool = True) -> EndpointPickerConfig:
     pool = PoolSpec(
         name="llama", endpoints=list(endpoints), metrics=Scrape(enabled=scraped, interval_seconds=0.05)
     )
-    return EndpointPickerConfig(api_version="llm-d.ai/v1alpha1", kind="EndpointPickerConfig", pools=[pool])
+    # These servers answer at once, from which the default profile learns that a cached prompt is worth nothing.
+    profile = ProfileSpec("prefix", [PluginRef("prefix-cache-scorer")])
+    return EndpointPickerConfig(
+        api_version="llm-d.ai/v1alpha1",
+        kind="EndpointPickerConfig",
+        plugins=[PluginSpec("prefix-cache-scorer")],
+        scheduling_profiles=[profile],
+        pools=[pool],
+    )
 
 
 def total(parts: Parts, name: str, **labels: str) -> float:

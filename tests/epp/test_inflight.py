@@ -142,40 +142,82 @@ def turn(name: str, blocks: tuple[int, ...], tokens: int) -> Entry:
     return Entry(name, 0, 0.0, tokens, 10, blocks=blocks, context_tokens=tokens)
 
 
-def test_the_turn_before_counts_no_more_when_its_conversation_goes_on():
-    """Its end, when it is reported, changes nothing any more."""
+def lone(*entries: Entry) -> InFlight:
     inflight = InFlight(clock=lambda: 0.0, lease=10)
     inflight.admit(0)
-    inflight.add(turn("first", (1, 2), 100))
+    for one in entries:
+        inflight.add(one)
+    return inflight
 
-    assert [entry.id for entry in inflight.continued((1, 2, 3), 150)] == ["first"]
+
+def test_a_turn_that_has_been_answered_counts_no_more():
+    """Its end, when it is reported, changes nothing any more."""
+    first = turn("first", (1, 2), 100)
+    inflight = lone(first)
+
+    assert inflight.before((1, 2, 3), 150) == [first]
+    inflight.answered(first)
     assert inflight.loads[0].requests == 0
-    assert inflight.continued((1, 2, 3), 150) == [], "once"
+    assert inflight.before((1, 2, 3), 150) == [], "once"
     assert inflight.release("first") is not None
     assert inflight.loads[0] == Load()
 
 
-@pytest.mark.parametrize(
-    ("blocks", "tokens"),
-    [((1, 2), 150), ((1, 3, 4), 150), ((1, 2, 3), 100), ((), 0)],
-)
+@pytest.mark.parametrize(("blocks", "tokens"), [((1, 2), 150), ((1, 3, 4), 150), ((1, 2, 3), 100), ((), 0)])
 def test_what_does_not_go_on_is_another_request(blocks, tokens):
     """The same prompt again, another one with the same beginning, one that is no longer, and one without blocks."""
-    inflight = InFlight(clock=lambda: 0.0, lease=10)
-    inflight.admit(0)
-    inflight.add(turn("first", (1, 2), 100))
-
-    assert inflight.continued(blocks, tokens) == []
-    assert inflight.loads[0].requests == 1
+    assert lone(turn("first", (1, 2), 100)).before(blocks, tokens) == []
 
 
 def test_siblings_are_not_turns():
     """Several that end in the same block wait for nobody."""
-    inflight = InFlight(clock=lambda: 0.0, lease=10)
-    inflight.admit(0)
-    for name in ("a", "b"):
-        inflight.add(turn(name, (1, 2), 100))
+    inflight = lone(turn("a", (1, 2), 100), turn("b", (1, 2), 100))
 
-    assert inflight.continued((1, 2, 3), 150) == []
+    assert inflight.before((1, 2, 3), 150) == []
     inflight.forget(0)
     assert inflight._tails == {}
+
+
+def looked(inflight: InFlight, clock: Clock, *reported: int) -> list[str]:
+    """Scrape server 0 again and again, a fifth of a second apart; return what was taken for lost."""
+    lost = []
+    for count in reported:
+        clock.now += 0.2
+        inflight.scraped(0, clock())
+        lost += [entry.id for entry in inflight.reconcile(0, count)]
+    return lost
+
+
+def test_an_end_that_nobody_told_is_found_out():
+    """The server has fewer than are counted, look after look: the oldest are gone."""
+    clock = Clock()
+    inflight = InFlight(clock=clock, lease=600.0)
+    inflight.admit(0)
+    for number in range(3):
+        inflight.add(Entry(str(number), 0, clock(), prompt_tokens=1, output_tokens=1))
+        clock.now += 1.0
+    clock.now += 2.0
+    assert looked(inflight, clock, 1, 1, 1, 1) == []
+    assert looked(inflight, clock, 1) == ["0", "1"]
+    assert (inflight.loads[0].requests, inflight.loads[0].finished) == (1, 0)
+
+
+def test_what_comes_and_goes_is_not_taken_for_lost():
+    """One look in which all are there is enough; so is a server that has others' requests too."""
+    clock = Clock()
+    inflight = InFlight(clock=clock, lease=600.0)
+    inflight.admit(0)
+    inflight.add(Entry("a", 0, clock(), prompt_tokens=1, output_tokens=1))
+    clock.now += 10.0
+    assert looked(inflight, clock, 0, 0, 1, 0, 0, 0, 0, 9) == []
+
+
+def test_a_young_request_is_never_taken_for_lost():
+    """It may still be on its way."""
+    clock = Clock()
+    inflight = InFlight(clock=clock, lease=600.0)
+    inflight.admit(0)
+    inflight.add(Entry("a", 0, clock(), prompt_tokens=1, output_tokens=1))
+    assert looked(inflight, clock, 0, 0, 0, 0, 0) == []
+    clock.now += 2.0
+    assert looked(inflight, clock, 0, 0, 0, 0, 0) == ["a"]

@@ -199,3 +199,14 @@ def test_a_server_that_goes_on_keeps_what_it_holds(clock):
         pool.observe(address(0), Metrics(started_at=7.0, prompt_tokens_total=tokens, scraped_at=clock()))
 
     assert pool.prefixes.match(prompt) == {0: 10}
+
+
+@pytest.mark.parametrize(("later", "requests"), [(0.1, 0), (0.002, 1)])
+def test_the_next_turn_ends_the_one_before_unless_it_comes_too_soon(clock, later, requests):
+    """A prompt of 1,000 tokens cannot have been computed in two milliseconds: that is a sibling."""
+    pool, blocks = pool_of(1, clock), digest(text(4000, 1)).blocks
+    reserve(pool, clock, 0, blocks)
+    clock.now += later
+    pool.continued((*blocks, 7), 1200)
+
+    assert pool.inflight.loads[0].requests == requests

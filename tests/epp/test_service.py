@@ -7,20 +7,25 @@ from typing import Any
 
 import pytest
 
+from services.epp.asking import ask_of
 from services.epp.assemble import make_scheduler
 from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
 from services.epp.endpoints import Endpoint
+from services.epp.flow.control import FlowControl
+from services.epp.flow.settings import Settings
 from services.epp.pool import Pool
-from services.epp.records import Release
+from services.epp.records import Release, Silent
+from services.epp.scheduling.saturation import Concurrency
 from services.epp.service import EndpointPicker, PickExchange
 from services.extproc.config import parse
-from services.extproc.decisions import Forward, Stream
+from services.extproc.decisions import Forward, Stream, Wait
 from services.extproc.errors import BadRequest, Overloaded, Unavailable
 from services.extproc.events import End, Headers, Metadata, Outcome, Request, ResponseChunk, ResponseHead
 from services.extproc.messages import Message, Mode, Modes, Part, Side
+from services.extproc.script import Script
 from services.extproc.session import Session
-from services.openai.digest import encode
+from services.openai.digest import Digest, encode
 from tests.epp.world import Clock, address, digest, director_of, pool_of, text
 
 CHAT = (":method", "POST"), (":path", "/v1/chat/completions"), ("content-type", "application/json")
@@ -346,3 +351,83 @@ async def test_the_pool_is_told_in_several_ways(context, metadata, cluster, expe
     )
 
     assert (await picked(director, asked, **context)).metadata["gw.epp"]["pool"] == expected
+
+
+@pytest.mark.parametrize("name", ["x-gateway-inference-fairness-id", "x-llm-d-inference-fairness-id"])
+def test_a_fairness_id_has_two_names(name):
+    """The flow of requests without one is the reference's `default-flow`."""
+    assert ask_of(request((name, "tenant"), metadata=ATTACHED), "", Digest("m")).fairness == "tenant"
+    assert ask_of(request(metadata=ATTACHED), "", Digest("m")).fairness == "default-flow"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (("x-gateway-request-ttl-ms", "1500"), 1.5),
+        (("x-gateway-request-ttl-ms", "0"), 0.0),
+        (("x-llm-d-inference-ttl", "1m30s"), 90.0),
+        (("other", "1"), None),
+    ],
+)
+def test_a_client_says_how_long_it_waits(header, expected):
+    """In milliseconds, or as the reference writes it."""
+    assert ask_of(request(header), "", Digest("m")).ttl == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("x-gateway-request-ttl-ms", "soon"),
+        ("x-gateway-request-ttl-ms", "-1"),
+        ("x-gateway-request-ttl-ms", "9" * 400),
+        ("x-llm-d-inference-ttl", "0s"),
+        ("x-slo-ttft-ms", "1e3"),
+    ],
+)
+def test_a_time_that_is_none_is_a_400(header):
+    """Rather than waiting for some other time."""
+    with pytest.raises(BadRequest) as refusal:
+        ask_of(request(header), "", Digest("m"))
+    assert refusal.value.param == header[0]
+
+
+async def test_a_request_that_waits_asks_the_proxy_for_more_time():
+    """Through the real session: more time first, the pick when there is room; leaving gives the place up."""
+    clock = Clock()
+    pool = pool_of(1, clock)
+    director = director_of(pool, clock=clock, detector=Concurrency(max_concurrency=1), sheds=False)
+    flow = FlowControl(director, Settings(ttl=5.0), now=clock, observer=Silent())
+    service = EndpointPicker(director, flow)
+    first = Script(service, request_body="NONE")
+    assert (await first.request(metadata=ATTACHED)).more_time is None
+
+    exchange = service.open({})
+    decision = await exchange.request(request(metadata=ATTACHED))
+    assert decision == Wait(5.5)
+    leaving = service.open({})
+    await leaving.request(request(metadata=ATTACHED))
+    leaving.end(End(Outcome.ABANDONED))
+    director.release("llama", next(iter(pool.inflight)).id, Release.ACCESS_LOG)
+    forward = await exchange.waited()
+    assert isinstance(forward, Forward)
+    assert forward.metadata["envoy.lb"]["x-gateway-destination-endpoint"] == address(0)
+    exchange.end(End(Outcome.ABANDONED))
+    assert in_flight(pool) == 0
+
+
+async def test_a_head_without_its_body_is_not_the_end(director, pool):
+    """A filter with response headers and no body mode closes at the head; the access log tells of the end."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    assert await exchange.response_head(ResponseHead(200, Headers())) == Forward()
+    exchange.end(End(Outcome.FORWARDED))
+    assert in_flight(pool) == 1
+
+
+async def test_a_head_without_a_body_is_the_end(director, pool):
+    """Nothing follows it."""
+    exchange = open_(director)
+    await exchange.request(request(metadata=ATTACHED))
+    await exchange.response_head(ResponseHead(204, Headers(), end=True))
+    exchange.end(End(Outcome.FORWARDED))
+    assert in_flight(pool) == 0

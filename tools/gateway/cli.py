@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -157,6 +158,32 @@ def _require_valid(text: str, syntax: str) -> None:
 
 
 main.add_command(safety)
+
+
+@main.command()
+@click.argument("decisions", type=click.File("rb"))
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The endpoint picker's configuration to decide by.",
+)
+def replay(decisions: IO[bytes], config: Path) -> None:
+    """Decide DECISIONS again under another configuration: what /debug/decisions gave, or one on each line."""
+    from services.epp.config import EndpointPickerConfig  # noqa: PLC0415 - as above
+    from services.epp.replay import read  # noqa: PLC0415
+    from services.epp.replay import replay as again  # noqa: PLC0415
+    from services.extproc.config import load  # noqa: PLC0415
+
+    try:
+        changes = list(again(read(decisions.read()), load(config, EndpointPickerConfig)))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for change in changes:
+        if not change.same:
+            click.echo(f"{change.id}: {change.then or 'nobody'} -> {change.now or 'nobody'} ({change.why})")
+    changed = sum(not change.same for change in changes)
+    click.echo(f"{changed} of {len(changes)} decisions would change")
 
 
 if __name__ == "__main__":
