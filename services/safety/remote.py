@@ -68,7 +68,7 @@ def merge(answers: Sequence[Answer], texts: Sequence[Text], side: Side, tally: T
     Each answer is a vote: to block, not to block, or none where the judge failed and may. `side.combine` counts them;
     what was found by who is outvoted is reported. Masks of any judge are applied.
     """
-    opinions = [_Opinion.of(answer, side) for answer in answers]
+    opinions = [_Opinion.of(answer, texts, side) for answer in answers]
     category = _count(opinions, side)
     masks = _Masks(texts, side)
     for opinion in opinions:
@@ -96,11 +96,14 @@ class _Opinion:
     """Why it wants to block; empty if it does not."""
 
     @classmethod
-    def of(cls, answer: Answer, side: Side) -> _Opinion:
+    def of(cls, answer: Answer, texts: Sequence[Text], side: Side) -> _Opinion:
         verdict = answer.verdict
-        findings = tuple((index, found, _action(found, verdict, side)) for index, found in verdict.findings)
+        findings = tuple(
+            (index, found, _action(found, verdict, side, texts[index].role))
+            for index, found in verdict.findings
+        )
         reasons = [found.category for _, found, action in findings if action is Action.BLOCK]
-        if verdict.action is Action.BLOCK:
+        if verdict.action is Action.BLOCK and not findings:
             reasons.append(verdict.reason or answer.use.name)
         if verdict.state is not State.JUDGED and verdict.state not in answer.use.open_states:
             reasons.append(UNJUDGED)
@@ -117,9 +120,9 @@ class _Opinion:
         )
 
 
-def _action(finding: Finding, verdict: ProviderVerdict, side: Side) -> Action:
-    action = side.action(finding)
-    return verdict.action if action is Action.ALLOW else action
+def _action(finding: Finding, verdict: ProviderVerdict, side: Side, role: str) -> Action:
+    reaction = side.reaction(finding, role)
+    return verdict.action if reaction is None else reaction.action
 
 
 def _count(opinions: Sequence[_Opinion], side: Side) -> str:

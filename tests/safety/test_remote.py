@@ -6,7 +6,7 @@ import pytest
 
 from services.openai.texts import Kind, Text
 from services.safety.judge import UNJUDGED, Tally
-from services.safety.policy import Combine, Provider, Side
+from services.safety.policy import Combine, Provider, Reaction, Side
 from services.safety.providers.base import Context, ProviderVerdict
 from services.safety.remote import Answer, ask, merge
 from services.safety.verdict import Action, Direction, Finding, State
@@ -87,6 +87,27 @@ def test_two_masks_of_one_text_are_laid_over_each_other():
     ]
     (after,) = merge(answers, [TEXT], Side(), Tally()).values()
     assert after == "my [REDACTED:masked] is [REDACTED:masked]"
+
+
+HATE = ProviderVerdict(Action.BLOCK, findings=((0, Finding("r", 0, 2, "hate")),), reason="hate")
+
+
+@pytest.mark.parametrize(
+    ("names", "roles", "action", "blocks"),
+    [
+        ("hate", "", Action.INSPECT, ""),
+        ("r", "", Action.ALLOW, ""),
+        ("other", "", Action.INSPECT, "hate"),
+        ("hate", "user", Action.INSPECT, ""),
+        ("hate", "tool", Action.INSPECT, "hate"),
+    ],
+)
+def test_what_the_policy_names_is_treated_as_it_says(names, roles, action, blocks):
+    """By rule, category and role; anything else as the judge says."""
+    reaction = Reaction(frozenset([names]), action, frozenset([roles]) if roles else frozenset())
+    tally = Tally()
+    merge([Answer(Provider("p", 1.0), HATE)], [TEXT], Side(actions=(reaction,)), tally)
+    assert tally.block == blocks
 
 
 class Never:

@@ -33,7 +33,7 @@ class ProviderVerdict:
     """A judge's answer, in our words."""
 
     action: Action
-    """Its own opinion; the policy may be stricter about `findings`."""
+    """Its own opinion. A finding that the policy names is treated as the policy says instead."""
     state: State = State.JUDGED
     findings: tuple[tuple[int, Finding], ...] = ()
     """Index of the text and what is in it. A judge without spans reports the whole text."""

@@ -122,7 +122,12 @@ def back(verdicts: Sequence[tuple[Piece, ProviderVerdict]], texts: Sequence[Text
 
 
 def _located(piece: Piece, verdict: ProviderVerdict) -> Iterator[tuple[int, Finding]]:
-    for _, found in verdict.findings:
+    """Yield the findings in their texts. A block without one is a finding over the whole piece: policies may name it."""
+    found_here = [found for _, found in verdict.findings]
+    if verdict.action is Action.BLOCK and not found_here:
+        reason = verdict.reason or "blocked"
+        found_here = [Finding(reason, 0, len(piece.value), reason)]
+    for found in found_here:
         for index, start, end in piece.back(found.start, found.end):
             yield index, Finding(found.rule, start, end, found.category, found.confidence)
 

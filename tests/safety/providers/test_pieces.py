@@ -120,3 +120,11 @@ def test_the_worst_of_all_pieces_counts():
         texts,
     )
     assert (placed.action, placed.state, placed.reason) == (Action.BLOCK, State.TIMEOUT, "hate")
+
+
+def test_a_block_without_a_span_is_a_finding_over_its_piece():
+    """So that a policy can name it, and that one text's pardon is not another's."""
+    texts = [text("0123456789")]
+    second = cut(texts, 6, 2)[1]
+    placed = back([(second, ProviderVerdict(Action.BLOCK, reason="hate"))], texts)
+    assert placed.findings == ((0, Finding("hate", 4, 10, "hate")),)
