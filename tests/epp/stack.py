@@ -184,7 +184,7 @@ def _access_log() -> dict[str, Any]:
         "log_name": "requests",
         "grpc_service": _grpc(),
         "transport_api_version": "V3",
-        "buffer_flush_interval": "0.05s",
+        "buffer_flush_interval": "0.005s",
     }
     return {
         "name": "envoy.access_loggers.http_grpc",

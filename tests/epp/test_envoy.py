@@ -121,8 +121,10 @@ async def test_a_digest_from_the_router_is_used_and_does_not_come_back(tmp_path,
         port = any_port(4)
         config = envoy_config(epp=ports.grpc, port=port, digest=encode(attached))
         async with envoy(config, tmp_path), aiohttp.ClientSession() as session:
-            answers = [await chat(session, f"http://127.0.0.1:{port}", f"{number}") for number in range(6)]
-            await until(lambda: len(logged) == 6)
+            answers = []
+            for number in range(6):
+                answers.append(await chat(session, f"http://127.0.0.1:{port}", f"{number}"))
+                await until(lambda: len(logged) == len(answers))  # its end is known: nothing is in flight
 
     assert len({answer["served"] for _, answer in answers}) == 1
     assert total(parts, "inference_objective_request_total", model_name="m") == 6
