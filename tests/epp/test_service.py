@@ -419,7 +419,7 @@ async def test_a_head_without_its_body_is_not_the_end(director, pool):
     """A filter with response headers and no body mode closes at the head; the access log tells of the end."""
     exchange = open_(director)
     await exchange.request(request(metadata=ATTACHED))
-    assert await exchange.response_head(ResponseHead(200, Headers())) == Forward()
+    assert await exchange.response_head(ResponseHead(200, Headers(), body_seen=False)) == Forward()
     exchange.end(End(Outcome.FORWARDED))
     assert in_flight(pool) == 1
 
