@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -40,6 +41,8 @@ class Parts:
     readiness: Readiness = field(default_factory=Readiness)
     observers: Sequence[Observer] = ()
     """Hear about every stream, besides the stream metrics."""
+    source: Path | None = None
+    """The file that the configuration came from, for services that follow it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def command(
         try:
             settings = with_flags(load(config, kind), flags)
             settings = override(settings, flags)
-            uvloop.run(serve(name, settings, build))
+            uvloop.run(serve(name, settings, build, source=config))
         except (ConfigError, BindError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -101,7 +101,7 @@ def with_flags(config: C, flags: Mapping[str, object]) -> C:
     )
 
 
-async def serve(name: str, config: C, build: Build[C]) -> None:
+async def serve(name: str, config: C, build: Build[C], *, source: Path | None = None) -> None:
     """Run the service until SIGTERM or SIGINT, then drain and return."""
     configure(config.log.level)
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -109,7 +109,7 @@ async def serve(name: str, config: C, build: Build[C]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    parts = Parts(observers=(observer,))
+    parts = Parts(observers=(observer,), source=source)
     async with running(lambda parts: build(config, parts), config.listen, config.limits, parts) as ports:
         logger.info("serving", service=name, port=ports.grpc, health=ports.health, metrics=ports.metrics)
         await stop.wait()

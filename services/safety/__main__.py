@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
+import structlog
+
+from services.extproc.background import background
 from services.extproc.config import ConfigError
 from services.extproc.lifecycle import App, Parts
 from services.extproc.main import command
-from services.safety.assemble import assemble
+from services.safety.assemble import Assembled, assemble
 from services.safety.audit import AuditLog, Observers
 from services.safety.audit_config import AuditConfig
 from services.safety.audit_redis import RedisWriter
@@ -22,6 +25,7 @@ from services.safety.facades.server import serving
 from services.safety.metrics import PrometheusObserver
 from services.safety.providers.base import Provider
 from services.safety.providers.registry import ProviderFactory, provider_types
+from services.safety.reload import Outcome, Reloader
 from services.safety.service import Safety
 
 _KEY_BYTES = 32
@@ -43,9 +47,47 @@ async def build(config: SafetyConfig, parts: Parts) -> AsyncIterator[App]:
         for name, plugin in config.providers.items():
             providers[name] = _provider(name, types[plugin.type], plugin.parameters)
             stack.push_async_callback(providers[name].close)
-        service = Safety(assembled.policies, observer, key, providers)
+        service = Safety(assembled.policies, observer, key, providers, nonce=_nonce)
+        if parts.source is not None:
+            changes = _Changes(service, metrics, sinks)
+            reloader = Reloader(
+                parts.source,
+                config,
+                compile_=lambda changed: assemble(changed, check_types(), types),
+                use=changes.use,
+                report=changes.report,
+            )
+            await stack.enter_async_context(background(reloader.run()))
         await stack.enter_async_context(serving(service, config.facades))
         yield App(service)
+
+
+class _Changes:
+    """Brings new policies to all that use the old, and says what became of a file."""
+
+    def __init__(self, service: Safety, metrics: PrometheusObserver, sinks: Sequence[Sink]) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._sinks = sinks
+        self._rules: Collection[str] = ()
+        self._log = structlog.get_logger("safety.config")
+
+    def use(self, assembled: Assembled) -> None:
+        self._service.policies = assembled.policies
+        self._rules = assembled.rules
+        for sink in self._sinks:
+            sink.versions = assembled.versions
+
+    def report(self, outcome: Outcome, why: str) -> None:
+        self._metrics.reloaded(outcome, self._rules)
+        if outcome is Outcome.APPLIED:
+            self._log.info("policies reloaded")
+        else:
+            self._log.error("the old policies stay", why=why)
+
+
+def _nonce() -> str:
+    return secrets.token_hex(2)
 
 
 def audit_sinks(config: AuditConfig, versions: Versions, dropped: Callable[[str], None]) -> list[Sink]:
