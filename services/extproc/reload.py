@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,15 +30,23 @@ Stamp = tuple[int, int, int]
 
 
 class Follower:
-    """Looks at one file. `take` reads it and puts it in force; `report` hears whether a changed file was accepted."""
+    """Looks at one file, and at those that `others` names. `take` reads them and puts them in force.
+
+    `report` hears whether a change was accepted.
+    """
 
     def __init__(
-        self, path: Path, take: Callable[[], Awaitable[Sequence[str]]], report: Callable[[bool], None]
+        self,
+        path: Path,
+        take: Callable[[], Awaitable[Sequence[str]]],
+        report: Callable[[bool], None],
+        others: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
         self._path = path
         self._take = take
         self._report = report
-        self._stamp = _stamp(path)
+        self._others = others
+        self._stamp = self._look()
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(file=str(path))
 
     async def run(self, interval: float) -> None:
@@ -48,9 +56,9 @@ class Follower:
             await self.look()
 
     async def look(self) -> None:
-        """Take the file if it has changed since the last look. One that is gone is being replaced, and waited for."""
-        stamp = _stamp(self._path)
-        if stamp is None or stamp == self._stamp:
+        """Take the files if one has changed since the last look. One that is gone is being replaced, and waited for."""
+        stamp = self._look()
+        if None in stamp or stamp == self._stamp:
             return
         self._stamp = stamp
         try:
@@ -59,17 +67,29 @@ class Follower:
             self._report(False)
             self._log.error("config_refused", error=str(error), in_force="the one before")
             return
+        self._stamp = self._look()  # the new configuration may name other files
         self._report(True)
         self._log.info("config_taken")
         if waiting:
             self._log.warning("config_needs_restart", keys=list(waiting))
 
+    def _look(self) -> tuple[Stamp | None, ...]:
+        return tuple(_stamp(path) for path in (self._path, *self._others()))
+
 
 @contextlib.asynccontextmanager
 async def following(
-    service: str, parts: Parts, kind: type[C], apply: Apply[C], *, interval: float = INTERVAL
+    service: str,
+    parts: Parts,
+    kind: type[C],
+    apply: Apply[C],
+    *,
+    interval: float = INTERVAL,
+    others: Callable[[], Iterable[Path]] = tuple,
 ) -> AsyncIterator[None]:
     """Follow the file of `parts.source` while the block runs; without a source, or with no interval, do nothing.
+
+    `others` are files that the configuration in force names.
 
     Metrics `<service>_config_…` and the health name `config` tell how the last change went.
     """
@@ -89,7 +109,7 @@ async def following(
         for observer in parts.observers:
             observer.failed(error)
 
-    follower = Follower(source.path, lambda: _take(source, kind, apply), report)
+    follower = Follower(source.path, lambda: _take(source, kind, apply), report, others)
     async with background(follower.run(interval), on_failure=broken):
         yield
 

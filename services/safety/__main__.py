@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 from services.extproc.config import ConfigError
 from services.extproc.lifecycle import App, Parts
 from services.extproc.main import command
-from services.safety.assemble import assemble
+from services.extproc.reload import following
+from services.safety.assemble import Assembled, assemble
 from services.safety.audit import AuditLog, Observers
 from services.safety.audit_config import AuditConfig
 from services.safety.audit_redis import RedisWriter
@@ -22,6 +23,7 @@ from services.safety.facades.server import serving
 from services.safety.metrics import PrometheusObserver
 from services.safety.providers.base import Provider
 from services.safety.providers.registry import ProviderFactory, provider_types
+from services.safety.reload import LivePolicies
 from services.safety.service import Safety
 
 _KEY_BYTES = 32
@@ -43,9 +45,35 @@ async def build(config: SafetyConfig, parts: Parts) -> AsyncIterator[App]:
         for name, plugin in config.providers.items():
             providers[name] = _provider(name, types[plugin.type], plugin.parameters)
             stack.push_async_callback(providers[name].close)
-        service = Safety(assembled.policies, observer, key, providers)
+        service = Safety(assembled.policies, observer, key, providers, nonce=_nonce)
+        live = LivePolicies(
+            config,
+            compile_=lambda changed: assemble(changed, check_types(), types),
+            use=_Changes(service, metrics, sinks).use,
+        )
+        follow = following("safety", parts, SafetyConfig, live.apply, others=live.files)
+        await stack.enter_async_context(follow)
         await stack.enter_async_context(serving(service, config.facades))
         yield App(service)
+
+
+class _Changes:
+    """Brings new policies to all that use the old."""
+
+    def __init__(self, service: Safety, metrics: PrometheusObserver, sinks: Sequence[Sink]) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._sinks = sinks
+
+    def use(self, assembled: Assembled) -> None:
+        self._service.policies = assembled.policies
+        self._metrics.know(assembled.rules)
+        for sink in self._sinks:
+            sink.versions = assembled.versions
+
+
+def _nonce() -> str:
+    return secrets.token_hex(2)
 
 
 def audit_sinks(config: AuditConfig, versions: Versions, dropped: Callable[[str], None]) -> list[Sink]:

@@ -24,6 +24,7 @@ from services.safety.policy import (
     Side,
     StreamMode,
 )
+from services.safety.screen import Screen
 from services.safety.verdict import Action, Finding, State
 
 
@@ -53,7 +54,7 @@ def assemble(
     for name, plugin in config.providers.items():
         _names(f"providers.{name}.type", [plugin.type], provider_types)
     checks = {name: _check(name, plugin, check_types) for name, plugin in config.checks.items()}
-    side = _SideBuilder(rules, checks, config.providers)
+    side = _SideBuilder(rules, checks, config.providers, key=config.audit_key.encode())
     policies = {
         name: Policy(
             name,
@@ -78,9 +79,15 @@ def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
 
 class _SideBuilder:
     def __init__(
-        self, rules: Sequence[Rule], checks: Mapping[str, Check], providers: Mapping[str, PluginConfig]
+        self,
+        rules: Sequence[Rule],
+        checks: Mapping[str, Check],
+        providers: Mapping[str, PluginConfig],
+        *,
+        key: bytes,
     ) -> None:
         self._rules = rules
+        self._key = key
         self._checks = checks
         self._providers = providers
         self._known = {rule.id for rule in rules} | {rule.category for rule in rules}
@@ -88,10 +95,14 @@ class _SideBuilder:
     def __call__(self, place: str, config: SideConfig) -> Side:
         self._validate(place, config)
         actions = tuple(_reaction(entry) for entry in config.actions)
+        enforced, watched = self._enforced(place, config, actions), self._watched(actions)
+        others = [self._checks[name] for name in config.checks]
+        checks = (*_rule_set(enforced), *others)
         return Side(
             actions=actions,
-            checks=(*self._enforced(place, config, actions), *(self._checks[name] for name in config.checks)),
-            watching=self._watching(actions),
+            checks=checks,
+            watching=_rule_set(watched),
+            screen=Screen(checks, (*_rule_set([*enforced, *watched]), *others), key=self._key),
             providers=tuple(_use(use, config) for use in config.providers),
             combine=Combine(config.combine),
             threshold=config.threshold,
@@ -121,16 +132,19 @@ class _SideBuilder:
         _template(f"{place}.message", config.message, "category")
         _template(f"{place}.mask", config.mask, "rule")
 
-    def _enforced(self, place: str, config: SideConfig, actions: Sequence[Reaction]) -> tuple[Check, ...]:
+    def _enforced(self, place: str, config: SideConfig, actions: Sequence[Reaction]) -> list[Rule]:
         rules = [rule for rule in self._rules if _meant(rule, actions) & {Action.REDACT, Action.BLOCK}]
         long = max((rule.max_length or 0 for rule in rules), default=0)
         if long > config.hold_limit:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
-        return (Canonical(RuleSet(rules)),) if rules else ()
+        return rules
 
-    def _watching(self, actions: Sequence[Reaction]) -> tuple[Check, ...]:
-        rules = [rule for rule in self._rules if _meant(rule, actions) - {Action.ALLOW} == {Action.INSPECT}]
-        return (Canonical(RuleSet(rules)),) if rules else ()
+    def _watched(self, actions: Sequence[Reaction]) -> list[Rule]:
+        return [rule for rule in self._rules if _meant(rule, actions) - {Action.ALLOW} == {Action.INSPECT}]
+
+
+def _rule_set(rules: Sequence[Rule]) -> tuple[Check, ...]:
+    return (Canonical(RuleSet(rules)),) if rules else ()
 
 
 def _reaction(entry: ActionConfig) -> Reaction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.safety.checks.base import Scan
 from services.safety.policy import Redaction, Side
@@ -18,11 +18,13 @@ _DIGEST = 4  # bytes: enough to tell values of one conversation apart, too few t
 class Vault:
     """The placeholders of one exchange: a check that finds them in its answer, and what they stand for.
 
-    `nonce` makes them unlike anything in the prompt. A value that comes twice has one placeholder.
+    `nonce` makes them unlike anything in the prompt; it is asked once, for the first. A value that comes twice has
+    one placeholder.
     """
 
-    def __init__(self, nonce: str) -> None:
-        self._nonce = nonce
+    def __init__(self, nonce: Callable[[], str]) -> None:
+        self._draw = nonce
+        self._nonce = ""
         self._hidden: dict[str, str] = {}  # placeholder → value
         self._names: dict[str, str] = {}
 
@@ -31,6 +33,8 @@ class Vault:
 
     def hide(self, rule: str, value: str) -> str:
         """Return the placeholder of `value`."""
+        if not self._names:
+            self._nonce = self._draw()
         name = self._names.setdefault(value, f"[{rule.upper()}-{len(self._names) + 1}-{self._nonce}]")
         self._hidden[name] = value
         return name

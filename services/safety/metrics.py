@@ -7,6 +7,8 @@ from collections.abc import Collection
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.safety.audit import Record
+from services.safety.holdback import LIMIT
+from services.safety.judge import UNDECODABLE
 from services.safety.verdict import Report
 
 _HELD = (0, 16, 64, 256, 1024, 4096, 8192)  # bytes: a word, a key, a card in a sentence … the cap's default
@@ -24,6 +26,7 @@ _SECONDS = (
     10.0,
 )  # a service nearby … the default deadline
 _OTHER = "other"
+_WHY = frozenset({UNDECODABLE, LIMIT})
 
 
 class PrometheusObserver:
@@ -55,6 +58,18 @@ class PrometheusObserver:
             buckets=_HELD, registry=registry,
         )  # fmt: skip
 
+        self._shadow = Counter(
+            "safety_shadow_verdicts_total",
+            "Verdicts of shadow policies beside those in force.",
+            ["direction", "in_force", "shadow"],
+            registry=registry,
+        )
+        self._unjudged = Counter(
+            "safety_unjudged_passed_total",
+            "Prompts and answers that could not be judged and passed because the policy fails open.",
+            ["direction", "why"],
+            registry=registry,
+        )
         self._answers = Counter(
             "safety_provider_answers_total",
             "Answers of remote judges.",
@@ -83,8 +98,13 @@ class PrometheusObserver:
         self._dropped.labels(sink).inc()
 
     def verdict(self, record: Record) -> None:
-        """Count `record`."""
+        """Count `record`. What a shadow policy would have done is counted apart."""
         verdict, direction = record.verdict, record.direction
+        if record.against is not None:
+            self._shadow.labels(direction, record.against, verdict.action).inc()
+            return
+        for why in verdict.failed_open:
+            self._unjudged.labels(direction, why if why in _WHY else _OTHER).inc()
         self._verdicts.labels(direction, verdict.action).inc()
         self._states.labels(direction, verdict.state).inc()
         self._bytes.labels(direction, "scanned").inc(verdict.scanned_bytes)
@@ -96,6 +116,10 @@ class PrometheusObserver:
             self._held.observe(record.held_bytes)
         for report in record.reported:
             self._provider(report)
+
+    def know(self, rules: Collection[str]) -> None:
+        """Take the rules of new policies for label values."""
+        self._rules |= frozenset(rules)
 
     def _provider(self, report: Report) -> None:
         name = report.provider if report.provider in self._providers else _OTHER

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.safety.checks.base import Check
+from services.safety.screen import Screen
 from services.safety.verdict import Action, Confidence, Direction, Finding, State
 
 
@@ -84,6 +85,8 @@ class Side:
     """Checks whose findings change what leaves: a stream is held back for them."""
     watching: tuple[Check, ...] = ()
     """Checks that only report: nothing waits for them."""
+    screen: Screen | None = None
+    """All of these at once, for whole texts."""
     providers: tuple[Provider, ...] = ()
     combine: Combine = Combine.ANY
     threshold: float = 0.5
@@ -118,6 +121,12 @@ class Side:
     def enforces(self) -> bool:
         """Whether a finding can change what leaves."""
         return bool(self.checks or self.providers)
+
+    def is_clean(self, text: str) -> bool:
+        """Whether no check finds anything in the whole `text`."""
+        if self.screen is not None and self.screen.covers is self.checks:
+            return self.screen.is_clean(text)
+        return not any(check.scan(text) for check in (*self.checks, *self.watching))
 
     def reaction(self, finding: Finding, role: str = "") -> Reaction | None:
         """Return what the policy says about `finding` in a text of `role`, if anything."""

@@ -83,7 +83,7 @@ class SafetyExchange(Exchange):
         self._dialect = Dialect.OTHER
         self._model = ""
         self._request_id = ""
-        self._vault = Vault(service.nonce())
+        self._vault = Vault(service.nonce)
         self._stream: StreamedAnswer | None = None
         self._tally = self._new_tally()  # of the answer
         self._shadow: Shadow | None = None

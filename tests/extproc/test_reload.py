@@ -68,6 +68,20 @@ async def test_a_link_that_turns_to_another_file_is_a_change(tmp_path):
     assert taken.texts == ["two"]
 
 
+async def test_files_that_the_configuration_names_are_looked_at_too(tmp_path):
+    """A change of one is a change of all; another one may be named by then."""
+    path, other = tmp_path / "a.yaml", tmp_path / "rules.yaml"
+    path.write_text("one")
+    other.write_text("rules")
+    taken = Taken(path)
+    taken.follower = Follower(path, taken.take, taken.reports.append, lambda: [other])
+    other.write_text("more rules")
+    await taken.follower.look()
+    await taken.follower.look()
+
+    assert taken.texts == ["one"]
+
+
 async def test_metrics_and_health_tell_how_the_last_change_went(tmp_path):
     """People see it; balancers, who ask for other names, do not."""
     path = tmp_path / "a.yaml"

@@ -40,7 +40,7 @@ class Exchange:
         context=None,
     ):
         self.heard = Heard()
-        self.service = Safety(policies or kit.demo(), self.heard, b"key", providers)
+        self.service = Safety(policies or kit.demo(), self.heard, b"key", providers, nonce=lambda: "9f")
         self.script = Script(self.service, request_body=request, response_body=response, context=context)
 
     async def ask(self, document, *, path="/v1/chat/completions", headers=()):

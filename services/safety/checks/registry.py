@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from services.safety.checks.base import Check
+from services.safety.checks.urls import urls
 
 GROUP = "inference_gateway.safety.checks"
 """The entry-point group of other packages' checks."""
@@ -15,7 +16,7 @@ Parameters = Mapping[str, object]
 CheckFactory = Callable[[Parameters], Check]
 """Makes a check of its parameters; raises `ValueError` for parameters that are wrong."""
 
-CHECKS: Mapping[str, CheckFactory] = {}
+CHECKS: Mapping[str, CheckFactory] = {"urls": urls}
 """Our own check types beside the rules."""
 
 

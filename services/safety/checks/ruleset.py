@@ -11,7 +11,7 @@ import re2
 from services.safety.checks import patterns
 from services.safety.checks.base import Scan
 from services.safety.checks.rules import WORD_START, Rule, RuleError
-from services.safety.checks.validators import VALIDATORS, Match
+from services.safety.checks.validators import VALIDATORS, Match, Validator
 from services.safety.verdict import Finding
 
 _MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of `MAX_WORDS` runs in it
@@ -24,7 +24,7 @@ class _Compiled:
 
     __slots__ = ("node", "pattern", "rule", "validator")
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, validators: Mapping[str, Validator]) -> None:
         try:
             self.node = patterns.parse(rule.pattern)
             whole = patterns.parse(_source(rule))
@@ -33,19 +33,19 @@ class _Compiled:
             raise RuleError(f"rule {rule.id!r}: {error}") from error
         if (length := patterns.longest(whole)) != rule.max_length:
             raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {length}")
-        if rule.validator is not None and rule.validator not in VALIDATORS:
+        if rule.validator is not None and rule.validator not in validators:
             raise RuleError(
-                f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(VALIDATORS)}"
+                f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(validators)}"
             )
         self.rule = rule
-        self.validator = VALIDATORS[rule.validator] if rule.validator else None
+        self.validator = validators[rule.validator] if rule.validator else None
 
 
 class RuleSet:
-    """Several rules as one `Check`."""
+    """Several rules as one `Check`. A check that is a rule with parameters brings its own `validators`."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        compiled = [_Compiled(rule) for rule in rules]
+    def __init__(self, rules: Sequence[Rule], validators: Mapping[str, Validator] = VALIDATORS) -> None:
+        compiled = [_Compiled(rule, validators) for rule in rules]
         self.rules = tuple(rules)
         self._always = [entry for entry in compiled if not entry.rule.keywords]
         self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])

@@ -77,6 +77,25 @@ def random(match: Match) -> bool:
     return -sum(n / total * math.log2(n / total) for n in counts.values()) >= _RANDOM_BITS
 
 
+def hidden_tags(match: Match) -> bool:
+    """Whether tag characters are text: no flag of a part of a country stands before them (UTS #51, RGI sequences)."""
+    if "\U000e0000" <= match.before <= "\U000e007f":  # the run has been looked at from its beginning
+        return False
+    region = "".join(chr(ord(char) & 0x7F) for char in match.text)
+    return not (match.before == _BLACK_FLAG and region in _FLAGS)
+
+
+def needless(match: Match) -> bool:
+    """Whether no writing needs it: several in a row, or inside a word of Latin letters and digits."""
+    inside = all(char.isascii() and char.isalnum() for char in (match.before, match.after))
+    return len(match.text) >= _MANY or (inside and bool(match.before and match.after))
+
+
+_BLACK_FLAG = "\U0001f3f4"
+_FLAGS = frozenset({"gbeng\x7f", "gbsct\x7f", "gbwls\x7f"})
+_MANY = 4  # no script joins or separates with more
+
+
 VALIDATORS: Mapping[str, Validator] = {
     "luhn": luhn,
     "iban": iban,
@@ -85,6 +104,8 @@ VALIDATORS: Mapping[str, Validator] = {
     "ipv4": ipv4,
     "ipv6": ipv6,
     "random": random,
+    "hidden_tags": hidden_tags,
+    "needless": needless,
 }
 
 _IBAN_LENGTHS = {
