@@ -43,7 +43,11 @@ def test_thresholds_that_divide_by_zero_are_refused(bad):
 
 
 def one(waiting: int = 0, running: int = 0) -> list[Server]:
-    return [Server(Endpoint("10.0.0.1:1"), 0, Metrics(waiting=waiting, running=running, scraped_at=NOW), ready=True)]
+    return [
+        Server(
+            Endpoint("10.0.0.1:1"), 0, Metrics(waiting=waiting, running=running, scraped_at=NOW), ready=True
+        )
+    ]
 
 
 @pytest.mark.parametrize(
