@@ -30,7 +30,15 @@ FORBIDDEN = {
     "safety": {"services.bbr", "services.epp", "tools"},
     "epp": {"services.bbr", "services.safety", "tools"},
     "extproc": {"services.bbr", "services.safety", "services.epp", "services.openai", "tools"},
-    "openai": {"services.bbr", "services.safety", "services.epp", "services.extproc", "tools", "asyncio", "logging"},
+    "openai": {
+        "services.bbr",
+        "services.safety",
+        "services.epp",
+        "services.extproc",
+        "tools",
+        "asyncio",
+        "logging",
+    },
     "epp/scheduling": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
     "epp/cost": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
 }
