@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import aiohttp
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from services.extproc.events import Outcome
 from services.extproc.observe import StreamRecord
-from services.extproc.prometheus import StreamMetrics
+from services.extproc.prometheus import StreamMetrics, metrics_port
 
 
 @pytest.fixture
@@ -55,3 +59,19 @@ def test_failures_and_dropped_changes_are_counted(registry, metrics):
 def test_every_name_begins_with_the_service(registry, metrics):
     """Three services can be scraped into one place."""
     assert {metric.name.partition("_extproc_")[0] for metric in registry.collect()} == {"bbr"}
+
+
+async def test_pages_are_shown_to_this_machine_alone(registry, monkeypatch):
+    """Looked up when they are asked for: a service adds its own while it is being built."""
+    pages: dict[str, Callable[[], bytes]] = {}
+    async with metrics_port(registry, "127.0.0.1", 0, pages) as port, aiohttp.ClientSession() as session:
+        pages["/debug/things"] = lambda: b"[1]"
+        async with session.get(f"http://127.0.0.1:{port}/debug/things") as answer:
+            assert (answer.status, await answer.json()) == (200, [1])
+        async with session.get(f"http://127.0.0.1:{port}/debug/other") as answer:
+            assert answer.status == 404
+        monkeypatch.setattr(web.BaseRequest, "remote", "10.0.0.7")
+        async with session.get(f"http://127.0.0.1:{port}/debug/things") as answer:
+            assert answer.status == 404
+        async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert answer.status == 200

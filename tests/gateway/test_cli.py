@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.e2e.gateway.stack import free_offset
+from tests.epp.test_explain import recorded
 from tools.gateway.binaries import find
 from tools.gateway.cli import command_line, main
 from tools.gateway.plan import Options
@@ -174,3 +175,21 @@ def test_render_of_a_bad_file_is_one_sentence(config_dir):
     run = invoke("render", "--config-dir", str(config_dir))
     assert run.exit_code == 1
     assert run.stderr.startswith(f"Error: {config_dir}/routes.yaml: Expected `array`")
+
+
+def test_decisions_are_decided_again(tmp_path):
+    """A line for each that would change, and how many: once both servers hold the prompt, none is better."""
+    config = tmp_path / "other.yaml"
+    config.write_text(
+        "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\npools: [{name: llama, endpoints: ['a:1']}]\n"
+        "plugins: [{type: prefix-cache-scorer}]\n"
+    )
+    record = tmp_path / "decisions.json"
+    record.write_bytes(recorded())
+    result = CliRunner().invoke(main, ["replay", str(record), "--config", str(config)])
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "1 of 3 decisions would change")
+    assert "10.0.0.3:8000 -> 10.0.0.1:8000 (highest total" in result.output
+    record.write_text("{}")
+    result = CliRunner().invoke(main, ["replay", str(record), "--config", str(config)])
+    assert result.exit_code == 1
+    assert "not a record of decisions" in result.output

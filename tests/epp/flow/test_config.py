@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from services.epp.assemble import assemble
@@ -100,3 +103,12 @@ def test_what_cannot_be_is_refused_with_its_place(flow, said):
     """Never ignored, with the gate off or on."""
     with pytest.raises(ConfigError, match=said):
         assemble(config(flow))
+
+
+def test_the_configuration_on_the_page_is_good():
+    """docs/flow-control.md can be copied."""
+    page = (Path(__file__).parents[3] / "docs" / "flow-control.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    flow = assemble(parse(block + "pools: [{name: llama, endpoints: ['a:1']}]\n", EndpointPickerConfig)).flow
+    assert flow is not None
+    assert flow.limits.band(0).fairness == WeightedTokens({"gold": 3.0})
