@@ -143,8 +143,10 @@ def _safety(call: ServiceCall) -> ext_proc.ExternalProcessor:
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         # Only BBR chooses the route.
         route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
-        # accept-encoding: it asks servers for plain answers, also behind edges that do not.
-        mutation_rules=_may_change(f"x-gateway-.*|accept-encoding|content-length|{REFUSAL_HEADERS}"),
+        # accept-encoding: it asks servers for plain answers, also behind edges that do not. x-request-id: its refusals name it.
+        mutation_rules=_may_change(
+            f"x-gateway-.*|accept-encoding|content-length|x-request-id|{REFUSAL_HEADERS}"
+        ),
         metadata_options=_metadata(forwarding=[BBR_METADATA], receiving=["gw.safety"]),
         request_attributes=["xds.route_name", "request.id"],
         # Tells an answer of a model server (via_upstream) from one that Envoy or another service made.
