@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.extproc.config import ConfigError
+from services.safety.armor import expand
 from services.safety.audit_versions import Versions, versions
 from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check
@@ -43,6 +44,7 @@ def assemble(
     config: SafetyConfig, check_types: Mapping[str, CheckFactory], provider_types: Collection[str]
 ) -> Assembled:
     """Compile `config`; raise `ConfigError` that says what is wrong where."""
+    config = expand(config)
     rules = _rules(config)
     _names("models", config.models.values(), config.policies)
     _names("default", [config.default], config.policies)

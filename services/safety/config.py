@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from services.extproc.config import Limits, Listen, Log
+from services.safety.armor_config import ModelArmorConfig
 from services.safety.audit_config import AuditConfig
 from services.safety.facades.config import FacadesConfig
 from services.safety.verdict import Action, Confidence
@@ -97,6 +98,8 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     log: Log = Log()
     limits: Limits = Limits()
     policies: dict[str, PolicyConfig]
+    model_armor: ModelArmorConfig | None = None
+    """Further policies, in Model Armor's words."""
     default: str = "default"
     """The policy of models that `models` does not name."""
     models: dict[str, str] = msgspec.field(default_factory=dict)

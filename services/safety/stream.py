@@ -107,7 +107,7 @@ class StreamFilter:
         edits: dict[Path, Json] = {}
         for text in reading.deltas:
             self._delta(text, edits)
-        edits |= judge((text for text in reading.wholes if text.scannable), self._side, self._tally)
+        edits |= judge([text for text in reading.wholes if text.scannable], self._side, self._tally)
         out += b"".join(self._close(prefix, here, edits) for prefix in reading.closes)
         edits |= self._opaque(document, reading)
         if self._tally.block:

@@ -38,10 +38,12 @@ class Waiting:
         text = "".join(self._free) + more
         if text == "".join(self._said):
             return b"".join(event.raw for event, *_ in self._events)
-        (event, data, filled, _), *others = self._events
-        out = [_saying(event, data, filled, text)]
-        out += [_saying(event, data, filled, "") for event, data, filled, new in others if new or self.keep]
-        return b"".join(out)
+        texts = [text] + [""] * (len(self._events) - 1)
+        return b"".join(
+            _saying(event, data, filled, text)
+            for (event, data, filled, new), text in zip(self._events, texts, strict=True)
+            if text or new or self.keep
+        )
 
 
 def _saying(event: Event, data: bytes, filled: Filled, text: str) -> bytes:
