@@ -154,7 +154,10 @@ class _Walker:
         named = value.get("type")
         shape = named if isinstance(named, str) else ""
         for name, item in value.items():
-            if name in LABELS and kind not in _FREE and _is_label(name, item):
+            echoed = (
+                name == "instructions" and value.get("object") == "response"
+            )  # the request's own, sent back
+            if echoed or (name in LABELS and kind not in _FREE and _is_label(name, item)):
                 self._label(item, at.down(name, name, kind))
                 continue
             if name not in _KNOWN and kind is not Kind.LOGPROBS:

@@ -10,7 +10,7 @@ from services.extproc.config import ConfigError
 from services.safety.armor import expand
 from services.safety.audit_versions import Versions, versions
 from services.safety.canonical.check import Canonical
-from services.safety.checks.base import Check
+from services.safety.checks.base import Check, PromptCheck
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
@@ -83,7 +83,7 @@ class _SideBuilder:
     def __init__(
         self,
         rules: Sequence[Rule],
-        checks: Mapping[str, Check],
+        checks: Mapping[str, Check | PromptCheck],
         providers: Mapping[str, PluginConfig],
         *,
         key: bytes,
@@ -98,12 +98,14 @@ class _SideBuilder:
         self._validate(place, config)
         actions = tuple(_reaction(entry) for entry in config.actions)
         enforced, watched = self._enforced(place, config, actions), self._watched(actions)
-        others = [self._checks[name] for name in config.checks]
+        mine = [self._checks[name] for name in config.checks]
+        others = [Canonical(one) for one in mine if not isinstance(one, PromptCheck)]
         checks = (*_rule_set(enforced), *others)
         return Side(
             actions=actions,
             checks=checks,
             watching=_rule_set(watched),
+            prompt_checks=tuple(one for one in mine if isinstance(one, PromptCheck)),
             screen=Screen(checks, (*_rule_set([*enforced, *watched]), *others), key=self._key),
             providers=tuple(_use(use, config) for use in config.providers),
             combine=Combine(config.combine),
@@ -131,6 +133,10 @@ class _SideBuilder:
         _names(f"{place}.providers", [use.name for use in config.providers], self._providers)
         if place.endswith(".response"):
             _response(place, config)
+        elif any(isinstance(self._checks[name], PromptCheck) for name in config.checks):
+            raise ConfigError(
+                f"{place}.checks: a check that compares answers with their prompts is for answers"
+            )
         _template(f"{place}.message", config.message, "category")
         _template(f"{place}.mask", config.mask, "rule")
 
@@ -190,10 +196,10 @@ def _meant(rule: Rule, actions: Sequence[Reaction]) -> set[Action]:
     return found
 
 
-def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check:
+def _check(name: str, plugin: PluginConfig, factories: Mapping[str, CheckFactory]) -> Check | PromptCheck:
     _names(f"checks.{name}.type", [plugin.type], factories)
     try:
-        return Canonical(factories[plugin.type](plugin.parameters))
+        return factories[plugin.type](plugin.parameters)
     except ValueError as error:
         raise ConfigError(f"checks.{name}.parameters: {error}") from error
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from services.openai.texts import Json, Kind, Path, Text
+from services.safety.adjacent import Known, crossing
 from services.safety.holdback import Released, Tail
 from services.safety.masks import Masks, Vault
 from services.safety.policy import Side, worst
@@ -37,6 +38,8 @@ class Tally:
     """Providers that were asked."""
     failed_open: list[str] = field(default_factory=list)
     """Why something passed that should have been judged."""
+    prompt: Sequence[Text] = ()
+    """The texts of the prompt, once it is judged."""
     key: bytes = b""
     """Keys the hashes in masks."""
     vault: Vault | None = None
@@ -81,6 +84,8 @@ class Tally:
 def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
     """Scan whole texts into `tally` and return the values to put in their places."""
     edits: dict[Path, Json] = {}
+    texts = list(texts)
+    across = crossing(texts, (*side.checks, *side.watching))
     for text in texts:
         if text.kind is Kind.LABEL:
             tally.exempt += text.size
@@ -89,9 +94,11 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
             skip(text, side, tally)
             continue
         tally.scanned += size(text.value)
-        if side.is_clean(text.value):
+        if text.path not in across and side.is_clean(text.value):
             continue
-        released = tally.tail(side, text).feed(text.value, final=True)
+        known = across.get(text.path)
+        here = replace(side, checks=(*side.checks, Known(known))) if known else side
+        released = tally.tail(here, text).feed(text.value, final=True)
         tally.add(text.path, released)
         if released.text != text.value and not released.block:
             edits[text.path] = released.text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from services.safety.checks.base import Check
+from services.openai.texts import Text
+from services.safety.canonical.check import Canonical
+from services.safety.checks.base import Check, PromptCheck
 from services.safety.screen import Screen
 from services.safety.verdict import Action, Confidence, Direction, Finding, State
 
@@ -85,6 +87,8 @@ class Side:
     """Checks whose findings change what leaves: a stream is held back for them."""
     watching: tuple[Check, ...] = ()
     """Checks that only report: nothing waits for them."""
+    prompt_checks: tuple[PromptCheck, ...] = ()
+    """Checks of an answer by its prompt."""
     screen: Screen | None = None
     """All of these at once, for whole texts."""
     providers: tuple[Provider, ...] = ()
@@ -115,18 +119,25 @@ class Side:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.checks or self.watching or self.providers)
+        return not (self.checks or self.watching or self.providers or self.prompt_checks)
 
     @property
     def enforces(self) -> bool:
         """Whether a finding can change what leaves."""
-        return bool(self.checks or self.providers)
+        return bool(self.checks or self.providers or self.prompt_checks)
 
     def is_clean(self, text: str) -> bool:
         """Whether no check finds anything in the whole `text`."""
         if self.screen is not None and self.screen.covers is self.checks:
             return self.screen.is_clean(text)
         return not any(check.scan(text) for check in (*self.checks, *self.watching))
+
+    def bound(self, prompt: Sequence[Text]) -> Side:
+        """Return the side of the answer to `prompt`."""
+        if not self.prompt_checks:
+            return self
+        bound = (Canonical(check.bind(prompt)) for check in self.prompt_checks)
+        return replace(self, checks=(*self.checks, *bound), prompt_checks=())
 
     def reaction(self, finding: Finding, role: str = "") -> Reaction | None:
         """Return what the policy says about `finding` in a text of `role`, if anything."""

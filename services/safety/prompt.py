@@ -8,6 +8,8 @@ from services.extproc.events import Headers, Request
 from services.openai.edits import replace_values
 from services.openai.texts import Json, Path, Text, Undecodable, decode, walk
 from services.safety.answer import Ask
+from services.safety.encoded import TooLarge, is_readable, pack, unpack
+from services.safety.holdback import LIMIT
 from services.safety.judge import UNDECODABLE, UNSCANNABLE, Tally, judge, without_logprobs
 from services.safety.policy import Side
 from services.safety.remote import as_edited
@@ -16,24 +18,28 @@ from services.safety.verdict import State
 
 async def judge_prompt(request: Request, side: Side, asker: Ask, tally: Tally) -> bytes | None:
     """Judge `request` into `tally` and return the body to send in its place, None for the one that came."""
-    body = request.body
+    body, encoding = request.body, encoding_of(request.headers)
     if body is None or (why := _unreadable(request.headers)):
         _skip(side, tally, "body_not_seen" if body is None else why, len(body or b""))
         return None
+    if (plain := _unpacked(body, encoding, side, tally)) is None:
+        return None
     try:
-        document = decode(body)
-        texts = walk(document, labels=True)
+        document = decode(plain)
+        texts = tally.prompt = walk(document, labels=True)
     except Undecodable:
         _undecodable(request, side, tally)
         return None
     edits = await _judged(texts, side, asker, tally)
-    return replace_values(body, edits) if edits and not tally.block else None
+    return _packed(replace_values(plain, edits), encoding) if edits and not tally.block else None
 
 
-async def judge_answer(body: bytes, side: Side, asker: Ask, tally: Tally) -> bytes | None:
+async def judge_answer(body: bytes, side: Side, asker: Ask, tally: Tally, encoding: str = "") -> bytes | None:
     """Judge a whole answer into `tally` and return the body to send in its place, None for the one that came."""
+    if (plain := _unpacked(body, encoding, side, tally)) is None:
+        return None
     try:
-        document = decode(body)
+        document = decode(plain)
         texts = walk(document, "assistant", labels=True)
     except Undecodable:
         tally.not_judged(UNDECODABLE, len(body), side, State.SKIPPED)
@@ -41,7 +47,7 @@ async def judge_answer(body: bytes, side: Side, asker: Ask, tally: Tally) -> byt
     edits = await _judged(texts, side, asker, tally)
     if edits and side.drop_logprobs:
         edits |= without_logprobs(texts, document)
-    return replace_values(body, edits) if edits and not tally.block else None
+    return _packed(replace_values(plain, edits), encoding) if edits and not tally.block else None
 
 
 async def _judged(texts: Sequence[Text], side: Side, asker: Ask, tally: Tally) -> dict[Path, Json]:
@@ -56,15 +62,33 @@ def media_type(headers: Headers) -> str:
     return (headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
-def is_encoded(headers: Headers) -> bool:
-    """Whether the body is compressed or otherwise wrapped, so that its bytes are not its text."""
-    return (headers.get("content-encoding") or "identity").strip().lower() not in {"identity", ""}
+def encoding_of(headers: Headers) -> str:
+    """Return the content encoding in lower case; empty for a body whose bytes are its text."""
+    return (headers.get("content-encoding") or "").strip().lower().removeprefix("identity")
 
 
 def _unreadable(headers: Headers) -> str:
-    if is_encoded(headers):
+    encoding = encoding_of(headers)
+    if encoding and not is_readable(encoding):
         return "encoded"
     return "content_type" if media_type(headers).startswith("multipart/") else ""
+
+
+def _unpacked(body: bytes, encoding: str, side: Side, tally: Tally) -> bytes | None:
+    """Return the bytes of the text; None, with the reason in the tally, where there are none or too many."""
+    if not encoding:
+        return body
+    try:
+        return unpack(body, encoding)
+    except TooLarge:
+        tally.not_judged(LIMIT, len(body), side, State.LIMIT)
+    except ValueError:
+        tally.not_judged(UNDECODABLE, len(body), side, State.SKIPPED)
+    return None
+
+
+def _packed(body: bytes, encoding: str) -> bytes:
+    return pack(body, encoding) if encoding else body
 
 
 def _undecodable(request: Request, side: Side, tally: Tally) -> None:

@@ -23,11 +23,12 @@ from services.openai.texts import Json, Path, Text
 from services.safety import refusal
 from services.safety.answer import Ask, StreamedAnswer
 from services.safety.audit import Observer, Record, text_hash
+from services.safety.encoded import is_readable
 from services.safety.holdback import LIMIT
 from services.safety.judge import UNSCANNABLE, Tally
 from services.safety.masks import Vault
 from services.safety.policy import Policies, Policy, Side, StreamMode
-from services.safety.prompt import is_encoded, judge_answer, judge_prompt, media_type
+from services.safety.prompt import encoding_of, judge_answer, judge_prompt, media_type
 from services.safety.providers.base import Context, Provider
 from services.safety.remote import ask, merge
 from services.safety.shadow import Shadow
@@ -84,6 +85,8 @@ class SafetyExchange(Exchange):
         self._model = ""
         self._request_id = ""
         self._vault = Vault(service.nonce)
+        self._answer_side: Side | None = None  # bound to the prompt
+        self._encoding = ""  # of the answer
         self._stream: StreamedAnswer | None = None
         self._tally = self._new_tally()  # of the answer
         self._shadow: Shadow | None = None
@@ -91,7 +94,7 @@ class SafetyExchange(Exchange):
     def decides_on_headers(self, request: Request) -> bool:
         """Spare the body of a prompt that nobody judges."""
         policy = self._choose(request)
-        return policy.prompt.idle and (self._shadow is None or self._shadow.policy.prompt.idle)
+        return _needs_no_prompt(policy) and (self._shadow is None or _needs_no_prompt(self._shadow.policy))
 
     async def request(self, request: Request) -> RequestDecision:
         """Judge the prompt."""
@@ -104,6 +107,7 @@ class SafetyExchange(Exchange):
         body = await judge_prompt(
             request, policy.prompt, self._asker(Direction.PROMPT, policy.prompt, tally), tally
         )
+        self._answer_side = policy.response.bound(tally.prompt)
         if self._shadow is not None:
             await self._shadow.prompt(request, self._asker)
         self._report(Direction.PROMPT, tally, request.body or b"")
@@ -118,8 +122,9 @@ class SafetyExchange(Exchange):
         side = self._side()
         if side.idle and (self._shadow is None or self._shadow.policy.response.idle):
             return Forward()
-        kind = media_type(head.headers)
-        if is_encoded(head.headers):
+        kind, self._encoding = media_type(head.headers), encoding_of(head.headers)
+        is_json = kind == "application/json" or kind.endswith("+json")
+        if self._encoding and not (is_json and is_readable(self._encoding)):
             return self._unscannable(side, "encoded")
         if kind == "text/event-stream":
             self._stream = StreamedAnswer(
@@ -128,7 +133,7 @@ class SafetyExchange(Exchange):
             if self._shadow is not None:
                 self._shadow.follow(self._asker)
             return Stream(Forward(remove_headers=("content-length",)))
-        if kind == "application/json" or kind.endswith("+json"):
+        if is_json:
             return Hold()
         return self._unscannable(side, "content_type")
 
@@ -145,10 +150,10 @@ class SafetyExchange(Exchange):
         """Judge a whole answer."""
         side = self._side()
         changed = await judge_answer(
-            body, side, self._asker(Direction.RESPONSE, side, self._tally), self._tally
+            body, side, self._asker(Direction.RESPONSE, side, self._tally), self._tally, self._encoding
         )
         if self._shadow is not None:
-            await self._shadow.answer(body, self._asker)
+            await self._shadow.answer(body, self._asker, self._encoding)
         return self._answer(side, body, changed)
 
     async def response_overflow(self, held: bytes) -> Forward | Reject:
@@ -183,7 +188,7 @@ class SafetyExchange(Exchange):
         """Return the answer's side; it gives back what placeholders stand for, where the prompt has some."""
         if self._policy is None:
             raise RuntimeError("an answer is judged only after its request")
-        side = self._policy.response
+        side = self._answer_side or self._policy.response.bound(())
         return replace(side, checks=(*side.checks, self._vault)) if self._vault else side
 
     def _plain(self) -> tuple[str, ...]:
@@ -237,6 +242,10 @@ class SafetyExchange(Exchange):
         self._service.observer.verdict(replace(record, enforced=enforced))
         if self._shadow is not None:
             self._service.observer.verdict(self._shadow.record(record))
+
+
+def _needs_no_prompt(policy: Policy) -> bool:
+    return policy.prompt.idle and not policy.response.prompt_checks
 
 
 def _request_id(request: Request) -> str:

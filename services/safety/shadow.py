@@ -28,23 +28,22 @@ class Shadow:
     async def prompt(self, request: Request, asker: Asker) -> None:
         """Judge the prompt."""
         side = self.policy.prompt
-        if not side.idle:
+        if not side.idle or self.policy.response.prompt_checks:
             await judge_prompt(request, side, asker(Direction.PROMPT, side, self._prompt), self._prompt)
 
-    async def answer(self, body: bytes, asker: Asker) -> None:
+    async def answer(self, body: bytes, asker: Asker, encoding: str) -> None:
         """Judge a whole answer."""
-        side = self.policy.response
+        side = self.policy.response.bound(self._prompt.prompt)
         if not side.idle:
-            await judge_answer(body, side, asker(Direction.RESPONSE, side, self._answer), self._answer)
+            await judge_answer(
+                body, side, asker(Direction.RESPONSE, side, self._answer), self._answer, encoding
+            )
 
     def follow(self, asker: Asker) -> None:
         """Begin to judge a streamed answer."""
-        if not self.policy.response.idle:
-            self._stream = StreamedAnswer(
-                self.policy.response,
-                self._answer,
-                asker(Direction.RESPONSE, self.policy.response, self._answer),
-            )
+        side = self.policy.response.bound(self._prompt.prompt)
+        if not side.idle:
+            self._stream = StreamedAnswer(side, self._answer, asker(Direction.RESPONSE, side, self._answer))
 
     async def feed(self, data: bytes, *, end: bool) -> None:
         """Judge a piece of it."""

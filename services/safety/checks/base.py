@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from services.openai.texts import Text
 from services.safety.verdict import Finding
 
 
@@ -38,6 +39,14 @@ class Check(Protocol):
     @property
     def max_length(self) -> int | None:
         """Characters of the longest possible match; None if there is no longest, then a cap cuts streams short."""
+
+
+@runtime_checkable
+class PromptCheck(Protocol):
+    """Judges an answer by its prompt: what it does is known once the prompt is."""
+
+    def bind(self, prompt: Sequence[Text]) -> Check:
+        """Return the check of the answer to `prompt`."""
 
 
 class Windowed:

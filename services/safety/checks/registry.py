@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from services.safety.checks.base import Check
+from services.safety.checks.base import Check, PromptCheck
+from services.safety.checks.exfiltration import UrlExfiltration
+from services.safety.checks.new_secret import NewSecret
+from services.safety.checks.prompt_leak import PromptLeak
 from services.safety.checks.urls import urls
 
 GROUP = "inference_gateway.safety.checks"
@@ -13,10 +16,15 @@ GROUP = "inference_gateway.safety.checks"
 
 Parameters = Mapping[str, object]
 """As YAML gives them."""
-CheckFactory = Callable[[Parameters], Check]
+CheckFactory = Callable[[Parameters], Check | PromptCheck]
 """Makes a check of its parameters; raises `ValueError` for parameters that are wrong."""
 
-CHECKS: Mapping[str, CheckFactory] = {"urls": urls}
+CHECKS: Mapping[str, CheckFactory] = {
+    "new-secret": NewSecret,
+    "prompt-leak": PromptLeak,
+    "url-exfiltration": UrlExfiltration,
+    "urls": urls,
+}
 """Our own check types beside the rules."""
 
 
