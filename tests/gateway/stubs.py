@@ -258,9 +258,9 @@ async def model_server(port: int) -> AsyncIterator[list[bytes]]:
 
 @contextlib.asynccontextmanager
 async def running_envoy(
-    config: Path, admin: Address, *, members: int, healthy: int = 3
+    config: Path, admin: Address, *, members: int, healthy: int = 4
 ) -> AsyncIterator[None]:
-    """Run real Envoy until the block ends; begin once it knows `members` of pools and finds `healthy` services."""
+    """Run real Envoy until the block ends; begin once it knows `members` of pools and finds `healthy` services (EPP twice)."""
     process = await asyncio.create_subprocess_exec(
         find().envoy, "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "error"
     )

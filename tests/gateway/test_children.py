@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ async def test_a_child_that_dies_ends_the_group_with_its_last_words(tmp_path):
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
-            await Children(tmp_path, group, echo=False).start(python("epp", code))
+            await Children(tmp_path, group, echo=False, say=print).start(python("epp", code))
             await asyncio.get_running_loop().create_future()
 
     with pytest.raises(ExceptionGroup) as raised:
@@ -53,12 +54,41 @@ async def test_a_child_that_dies_ends_the_group_with_its_last_words(tmp_path):
     assert "\n  no such model" in str(death)
 
 
+async def test_a_spare_child_that_dies_is_started_again(tmp_path, monkeypatch):
+    """Others do its work meanwhile, and its log keeps what it said before."""
+    monkeypatch.setattr(module, "SHORTEST_LIFE", 0.0)
+    monkeypatch.setattr(module, "RESTART_SECONDS", 0.0)
+    said: list[str] = []
+    command = replace(python("epp-2", READY + FOREVER), spare=True)
+    async with asyncio.TaskGroup() as group:
+        children = Children(tmp_path, group, echo=False, say=said.append)
+        await children.start(command)
+        await until_log(tmp_path / "epp-2.log", "ready")
+        os.kill(children._running["epp-2"].pid, signal.SIGKILL)
+        await until_log(tmp_path / "epp-2.log", "ready\nready")
+        await children.stop()
+    assert said == ["epp-2 ended by SIGKILL; the others go on, and it is started again"]
+
+
+async def test_a_spare_child_that_cannot_live_ends_the_group(tmp_path):
+    """What dies at once would do so for ever."""
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            children = Children(tmp_path, group, echo=False, say=print)
+            await children.start(replace(python("epp", "raise SystemExit('bad')"), spare=True))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await run()
+    assert isinstance(raised.value.exceptions[0], ChildDied)
+
+
 async def test_stopping_leaves_nobody_behind(tmp_path, monkeypatch):
     """Who does not leave in time is killed, with the workers it started."""
     monkeypatch.setattr(module, "TERMINATE_SECONDS", 0.2)
     worker = f"import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', {STUBBORN!r}]); "
     async with asyncio.TaskGroup() as group:
-        children = Children(tmp_path, group, echo=False)
+        children = Children(tmp_path, group, echo=False, say=print)
         await children.start(python("stubborn", worker + STUBBORN))
         await children.start(python("polite", READY + FOREVER))
         await until_log(tmp_path / "stubborn.log", "ready\nready")
@@ -80,7 +110,7 @@ def _gone(process_group: int) -> None:
 async def test_what_a_child_says_goes_to_its_log_and_when_asked_to_the_terminal(tmp_path, capsys):
     """`--log-level debug` shows everybody's log, with names."""
     async with asyncio.TaskGroup() as group:
-        children = Children(tmp_path, group, echo=True)
+        children = Children(tmp_path, group, echo=True, say=print)
         await children.start(python("bbr", READY + FOREVER))
         await until_log(tmp_path / "bbr.log", "ready")
         await children.stop()
@@ -97,7 +127,7 @@ from tools.gateway.plan import Command
 
 async def main():
     async with asyncio.TaskGroup() as group:
-        children = Children(Path({str(tmp_path)!r}), group, echo=False)
+        children = Children(Path({str(tmp_path)!r}), group, echo=False, say=print)
         await children.start(Command("child", (sys.executable, "-S", "-c", {READY + FOREVER!r})))
         print(children._running["child"].pid, flush=True)
         await asyncio.get_running_loop().create_future()

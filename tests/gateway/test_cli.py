@@ -112,10 +112,10 @@ def test_detach_and_stop_exclude_each_other():
 
 def test_a_detached_run_gets_the_same_options():
     """Also from another working directory's point of view: the paths are as they were given."""
-    options = Options(Path("conf"), 9000, 100, ("a=http://b:1",), "redis://c", "debug")
+    options = Options(Path("conf"), 9000, 100, ("a=http://b:1",), "redis://c", "debug", 3)
     assert command_line(options) == [
         *("up", "--port", "9000", "--port-offset", "100", "--config-dir", "conf", "--log-level", "debug"),
-        *("--endpoint", "a=http://b:1", "--redis", "redis://c"),
+        *("--endpoint", "a=http://b:1", "--epp-replicas", "3", "--redis", "redis://c"),
     ]
 
 

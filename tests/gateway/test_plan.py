@@ -13,8 +13,14 @@ POOLS = ("llama", "gemma", "gemma-new", "deepseek")
 BINARIES = Binaries(envoy=Path("/opt/envoy"), redis=Path("/opt/valkey"))
 
 
-def plan(*endpoints: str, pools: tuple[str, ...] = POOLS, redis: str | None = None, offset: int = 0) -> Plan:
-    options = Options(Path("conf"), port_offset=offset, endpoints=endpoints, redis=redis, log_level="warning")
+def plan(
+    *endpoints: str,
+    pools: tuple[str, ...] = POOLS,
+    redis: str | None = None,
+    offset: int = 0,
+    replicas: int = 1,
+) -> Plan:
+    options = Options(Path("conf"), 8080, offset, endpoints, redis, "warning", replicas)
     return make_plan(options, pools, BINARIES, Path("run"))
 
 
@@ -83,6 +89,33 @@ def test_a_redis_of_ones_own_replaces_the_embedded_one():
     assert found.redis_command is None
     assert found.redis_url == "redis://10.0.0.9:6379"
     assert "redis" not in dict(found.run_ports)
+
+
+def test_replicas_differ_in_their_ports_alone():
+    """One configuration, the same pools, the same Redis; each can be lost."""
+    _, _, *epps = plan(replicas=3, offset=10).services
+    assert [command.name for command in epps] == ["epp", "epp-2", "epp-3"]
+    assert [values(command.argv, "--port") for command in epps] == [["9012"], ["9210"], ["9213"]]
+    assert [values(command.argv, "--metrics-port") for command in epps] == [["9102"], ["9212"], ["9215"]]
+    for flag in ("--config", "--endpoint", "--redis"):
+        assert values(epps[0].argv, flag) == values(epps[2].argv, flag) != []
+    assert [command.spare for command in plan(replicas=2).services] == [False, False, True, True]
+    assert not any(command.spare for command in plan().services)
+
+
+def test_envoy_gets_every_replicas_address():
+    """One cluster with so many endpoints; and the ports must be free."""
+    found = plan(replicas=3)
+    addresses = found.addresses()
+    assert [address.port for address in (addresses.epp, *addresses.more_epps)] == [9002, 9200, 9203]
+    assert {"epp-3", "epp-3's health", "epp-3's metrics"} < set(dict(found.run_ports))
+
+
+def test_replicas_that_share_nothing_get_no_redis():
+    """An empty address overrides what the configuration may say."""
+    found = plan(redis="off", replicas=2)
+    assert (found.redis_command, found.redis_url) == (None, "")
+    assert [values(command.argv, "--redis") for command in found.services[2:]] == [[""], [""]]
 
 
 @pytest.mark.parametrize(

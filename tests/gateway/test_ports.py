@@ -20,10 +20,19 @@ def test_the_usual_ports_are_the_documented_ones():
     assert [named[f"model server {n}"] for n in range(1, 6)] == [8101, 8102, 8103, 8104, 8105]
 
 
+def test_replicas_of_the_picker_have_blocks_of_their_own():
+    """The first keeps the usual ports; as many as may be clash with nothing."""
+    named = dict(Ports.at().named(servers=5, redis=True, replicas=32))
+    assert (named["epp"], named["epp's health"], named["epp's metrics"]) == (9002, 9003, 9092)
+    assert (named["epp-2"], named["epp-2's health"], named["epp-2's metrics"]) == (9200, 9201, 9202)
+    assert named["epp-3"] == 9203
+    assert len(set(named.values())) == len(named) == 2 + 3 * (2 + 32) + 1 + 5
+
+
 def test_an_offset_moves_every_port():
     """Two stacks run side by side."""
-    usual = dict(Ports.at().named(servers=5, redis=True))
-    moved = dict(Ports.at(offset=1000).named(servers=5, redis=True))
+    usual = dict(Ports.at().named(servers=5, redis=True, replicas=3))
+    moved = dict(Ports.at(offset=1000).named(servers=5, redis=True, replicas=3))
     assert {name: port + 1000 for name, port in usual.items()} == moved
 
 

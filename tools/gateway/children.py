@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.gateway import leash
@@ -16,6 +16,9 @@ from tools.gateway.rundir import last_lines, log_file
 
 TERMINATE_SECONDS = 2.5  # all must be over in five
 SHOWN_LINES = 8
+RESTART_SECONDS = 1.0  # long enough to see what is missing, short enough to wait for
+SHORTEST_LIFE = 3.0
+"""Seconds; what ends sooner after its start would do so again."""
 
 
 class ChildDied(RuntimeError):
@@ -23,18 +26,28 @@ class ChildDied(RuntimeError):
 
 
 class Children:
-    """Starts processes and stops them all, Envoy first. `group` watches them: one that dies fails the group."""
+    """Starts processes and stops them all, Envoy first.
 
-    def __init__(self, run_dir: Path, group: asyncio.TaskGroup, *, echo: bool) -> None:
+    `group` watches them: one that dies fails the group, except a spare one, which is started again; `say` tells.
+    """
+
+    def __init__(
+        self, run_dir: Path, group: asyncio.TaskGroup, *, echo: bool, say: Callable[[str], None]
+    ) -> None:
         self._run_dir = run_dir
         self._group = group
         self._echo = echo
+        self._say = say
         self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self, command: Command) -> None:
         """Start `command`, its output going to its log, and to stderr as well when echoing."""
-        with log_file(self._run_dir, command.name).open("wb") as log:
+        log_file(self._run_dir, command.name).unlink(missing_ok=True)
+        self._group.create_task(self._watch(command, await self._spawn(command)))
+
+    async def _spawn(self, command: Command) -> asyncio.subprocess.Process:
+        with log_file(self._run_dir, command.name).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *leashed(command.argv),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -46,27 +59,36 @@ class Children:
         self._running[command.name] = process
         if process.stdout is not None:
             self._group.create_task(self._copy(command.name, process.stdout))
-        self._group.create_task(self._watch(command.name, process))
+        return process
 
     async def stop(self) -> None:
         """Ask everybody to stop, Envoy first so that no stream is left open, and kill who does not in time."""
-        self._stopping = True
+        self._stopping.set()
         envoy = self._running.pop("envoy", None)
         if envoy is not None:
             await _stop([envoy])
         await _stop(list(self._running.values()))
         self._running.clear()
 
-    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        if not self._stopping:
-            raise ChildDied(self._obituary(name, code))
+    async def _watch(self, command: Command, process: asyncio.subprocess.Process) -> None:
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            code = await process.wait()
+            if self._stopping.is_set():
+                return
+            if not command.spare or asyncio.get_running_loop().time() - started < SHORTEST_LIFE:
+                raise ChildDied(self._obituary(command.name, code))
+            self._say(f"{command.name} ended {_how(code)}; the others go on, and it is started again")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), RESTART_SECONDS)
+                return
+            process = await self._spawn(command)
+        await _stop([process])
 
     def _obituary(self, name: str, code: int) -> str:
         log = log_file(self._run_dir, name)
-        how = f"with status {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
         lines = "".join(f"\n  {line}" for line in last_lines(log, SHOWN_LINES))
-        return f"{name} ended {how}; its log {log} says:{lines or ' nothing'}"
+        return f"{name} ended {_how(code)}; its log {log} says:{lines or ' nothing'}"
 
     async def _copy(self, name: str, stream: asyncio.StreamReader) -> None:
         with log_file(self._run_dir, name).open("ab") as log:
@@ -74,6 +96,10 @@ class Children:
                 log.write(line)
                 log.flush()
                 sys.stderr.write(f"{name}: {line.decode(errors='replace')}")
+
+
+def _how(code: int) -> str:
+    return f"with status {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
 
 
 def leashed(argv: Sequence[str]) -> list[str]:

@@ -44,7 +44,17 @@ def main() -> None:
     metavar="POOL=URL",
     help="A real server, such as vLLM, in place of that pool's mock servers; repeatable.",
 )
-@click.option("--redis", metavar="URL", help="A Redis server in place of the embedded one.")
+@click.option(
+    "--epp-replicas",
+    default=1,
+    type=click.IntRange(1, 32),
+    help="Processes of the endpoint picker, which share what they know. From the second on, a port block each at 9200.",
+)
+@click.option(
+    "--redis",
+    metavar="URL|off",
+    help="A Redis server in place of the embedded one; off: replicas share nothing.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -58,6 +68,7 @@ def up(
     port_offset: int,
     config_dir: Path,
     endpoints: tuple[str, ...],
+    epp_replicas: int,
     redis: str | None,
     log_level: str,
     detach: bool,
@@ -67,7 +78,7 @@ def up(
 
     Prints a line `ready {json}` when everything is healthy.
     """
-    options = Options(config_dir, port, port_offset, endpoints, redis, log_level)
+    options = Options(config_dir, port, port_offset, endpoints, redis, log_level, epp_replicas)
     if stop and detach:
         raise click.UsageError("--detach and --stop exclude each other")
     if stop or detach:
@@ -89,6 +100,7 @@ def command_line(options: Options) -> list[str]:
     arguments = ["up", "--port", str(options.port), "--port-offset", str(options.port_offset)]
     arguments += ["--config-dir", str(options.config_dir), "--log-level", options.log_level]
     arguments += [flag for endpoint in options.endpoints for flag in ("--endpoint", endpoint)]
+    arguments += ["--epp-replicas", str(options.epp_replicas)]
     return [*arguments, "--redis", options.redis] if options.redis else arguments
 
 

@@ -31,8 +31,18 @@ def examples(ready: Ready) -> str:
             f'    model="{model}", messages=[{{"role": "user", "content": "Hello"}}]',
             ")",
             "",
+            *_replicas(ready),
         )
     )
+
+
+def _replicas(ready: Ready) -> list[str]:
+    """Say what several pickers are and how they go together; nothing of a single one."""
+    names = [name for name in ready.metrics if name.partition("-")[0] == "epp"]
+    if len(names) == 1:
+        return []
+    shared = f"share their state through {ready.redis}" if ready.redis else "share nothing (--redis off)"
+    return [f"{len(names)} endpoint pickers {shared}: {', '.join(names)}", ""]
 
 
 def _curl(gateway: str, body: dict[str, object], *options: str) -> str:

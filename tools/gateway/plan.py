@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from tools.gateway.binaries import Binaries
 from tools.gateway.demo import SERVERS, MockServer
-from tools.gateway.envoy.addresses import LOOPBACK
+from tools.gateway.envoy.addresses import LOOPBACK, AddressBook
 from tools.gateway.ports import Ports, ServicePorts
 
 SERVICES = ("bbr", "safety", "epp")
+NO_REDIS = "off"
+"""In place of a URL: each replica of the EPP knows what passed through itself alone."""
 
 
 class PlanError(ValueError):
@@ -29,7 +31,9 @@ class Options:
     endpoints: tuple[str, ...] = ()
     """POOL=URL, each a real server that takes the place of that pool's mocks."""
     redis: str | None = None
+    """Where replicas share their state; None for the embedded server, `off` for nowhere."""
     log_level: str = "info"
+    epp_replicas: int = 1
 
     @property
     def ports(self) -> Ports:
@@ -43,6 +47,8 @@ class Command:
 
     name: str
     argv: tuple[str, ...]
+    spare: bool = False
+    """Whether others do the same work, so that the stack outlives this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Plan:
     """Of the mock servers that this plan starts."""
     redis_command: Command | None
     redis_url: str
+    """Empty when the replicas share nothing."""
     services: tuple[Command, ...]
     envoy: Command
     pools: tuple[str, ...]
@@ -65,7 +72,18 @@ class Plan:
     @property
     def run_ports(self) -> list[tuple[str, int]]:
         """Name and number of every port that must be free."""
-        return list(self.ports.named(servers=len(self.servers), redis=self.redis_command is not None))
+        embedded = self.redis_command is not None
+        replicas = self.options.epp_replicas
+        return list(self.ports.named(servers=len(self.servers), redis=embedded, replicas=replicas))
+
+    @property
+    def service_ports(self) -> dict[str, ServicePorts]:
+        """The services' processes by name."""
+        return self.ports.services(self.options.epp_replicas)
+
+    def addresses(self) -> AddressBook:
+        """Return what Envoy's configuration has to know."""
+        return self.ports.addresses(self.options.epp_replicas)
 
 
 def make_plan(options: Options, pools: tuple[str, ...], binaries: Binaries, run_dir: Path) -> Plan:
@@ -77,15 +95,19 @@ def make_plan(options: Options, pools: tuple[str, ...], binaries: Binaries, run_
     endpoints = dict(given)
     for server, url in zip(mocks, urls, strict=True):
         endpoints[server.pool] = (*endpoints.get(server.pool, ()), url)
-    redis_url = options.redis or f"redis://{LOOPBACK}:{ports.redis}/0"
+    redis_url = f"redis://{LOOPBACK}:{ports.redis}/0" if options.redis is None else options.redis
+    redis_url = "" if redis_url == NO_REDIS else redis_url
     return Plan(
         options=options,
         ports=ports,
         servers=tuple(_mock(server, ports.server(index), options) for index, server in enumerate(mocks)),
         server_urls=urls,
-        redis_command=None if options.redis else _redis(binaries, ports.redis, run_dir),
+        redis_command=_redis(binaries, ports.redis, run_dir) if options.redis is None else None,
         redis_url=redis_url,
-        services=tuple(_service(name, options, endpoints, redis_url) for name in SERVICES),
+        services=tuple(
+            _service(name, ports, options, endpoints, redis_url)
+            for name, ports in ports.services(options.epp_replicas).items()
+        ),
         envoy=_envoy(binaries, run_dir, options.log_level),
         pools=pools,
         endpoints=endpoints,
@@ -145,12 +167,18 @@ def _redis(binaries: Binaries, port: int, run_dir: Path) -> Command:
     return Command("redis", (str(binaries.redis), "--bind", LOOPBACK, "--port", str(port), *keep_nothing))
 
 
-def _service(name: str, options: Options, endpoints: dict[str, tuple[str, ...]], redis_url: str) -> Command:
-    ports: ServicePorts = getattr(options.ports, name)
+def _service(
+    name: str,
+    ports: ServicePorts,
+    options: Options,
+    endpoints: dict[str, tuple[str, ...]],
+    redis_url: str,
+) -> Command:
+    service = name.partition("-")[0]
     arguments = [
         *(
             "--config",
-            str(options.config_dir / f"{name}.yaml"),
+            str(options.config_dir / f"{service}.yaml"),
             "--host",
             LOOPBACK,
             "--port",
@@ -159,11 +187,12 @@ def _service(name: str, options: Options, endpoints: dict[str, tuple[str, ...]],
         *("--health-port", str(ports.health), "--metrics-port", str(ports.metrics)),
         *("--log-level", options.log_level),
     ]
-    if name == "epp":
+    if service == "epp":
         for pool, urls in endpoints.items():
             arguments += [flag for url in urls for flag in ("--endpoint", f"{pool}={url}")]
         arguments += ["--redis", redis_url]
-    return Command(name, _python(f"services.{name}", *arguments))
+    spare = service == "epp" and options.epp_replicas > 1
+    return Command(name, _python(f"services.{service}", *arguments), spare=spare)
 
 
 def _envoy(binaries: Binaries, run_dir: Path, log_level: str) -> Command:

@@ -38,6 +38,8 @@ class Ports:
     redis: int
     first_server: int
     """The mock servers listen from here on."""
+    next_replica: int
+    """Further replicas of the EPP have three ports each from here on, far above the mock servers."""
 
     @classmethod
     def at(cls, port: int = 8080, offset: int = 0) -> Ports:
@@ -50,17 +52,31 @@ class Ports:
             epp=ServicePorts(9002 + offset, 9003 + offset, 9092 + offset),
             redis=6390 + offset,
             first_server=8101 + offset,
+            next_replica=9200 + offset,
         )
 
     def server(self, index: int) -> int:
         """Return the port of mock server `index`, counted from 0."""
         return self.first_server + index
 
-    def named(self, *, servers: int, redis: bool) -> Iterator[tuple[str, int]]:
+    def epps(self, replicas: int) -> dict[str, ServicePorts]:
+        """Return the EPP's replicas by name: `epp` on the usual ports, then `epp-2` and on."""
+        more = {
+            f"epp-{number + 2}": ServicePorts(*range(first, first + 3))
+            for number in range(replicas - 1)
+            for first in (self.next_replica + 3 * number,)
+        }
+        return {"epp": self.epp, **more}
+
+    def services(self, replicas: int = 1) -> dict[str, ServicePorts]:
+        """Return every process of the three services by name."""
+        return {"bbr": self.bbr, "safety": self.safety, **self.epps(replicas)}
+
+    def named(self, *, servers: int, redis: bool, replicas: int = 1) -> Iterator[tuple[str, int]]:
         """Yield name and port of all that this stack opens."""
         yield "gateway", self.gateway
         yield "Envoy's admin", self.admin
-        for name, ports in (("bbr", self.bbr), ("safety", self.safety), ("epp", self.epp)):
+        for name, ports in self.services(replicas).items():
             yield name, ports.grpc
             yield f"{name}'s health", ports.health
             yield f"{name}'s metrics", ports.metrics
@@ -69,7 +85,7 @@ class Ports:
         for index in range(servers):
             yield f"model server {index + 1}", self.server(index)
 
-    def addresses(self) -> AddressBook:
+    def addresses(self, replicas: int = 1) -> AddressBook:
         """Return what Envoy's configuration has to know: everything on loopback."""
         return AddressBook(
             gateway=Address(LOOPBACK, self.gateway),
@@ -77,6 +93,7 @@ class Ports:
             bbr=Address(LOOPBACK, self.bbr.grpc),
             safety=Address(LOOPBACK, self.safety.grpc),
             epp=Address(LOOPBACK, self.epp.grpc),
+            more_epps=tuple(Address(LOOPBACK, ports.grpc) for ports in self.epps(replicas).values())[1:],
         )
 
 

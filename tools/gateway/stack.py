@@ -11,7 +11,7 @@ import msgspec
 
 from tools.gateway.children import Children
 from tools.gateway.console import Console
-from tools.gateway.envoy.addresses import LOOPBACK
+from tools.gateway.envoy.addresses import EPP_CONTROL, LOOPBACK
 from tools.gateway.plan import SERVICES, Plan
 from tools.gateway.probes import accepts, answers, get, pongs, until, usable_members
 from tools.gateway.routes import Routes
@@ -50,7 +50,7 @@ async def running(plan: Plan, routes: Routes, run_dir: Path, console: Console) -
     Raises an exception group with `ChildDied` when a process ends by itself, `NotReady` when one does not come up.
     """
     async with asyncio.TaskGroup() as group:
-        children = Children(run_dir, group, echo=plan.options.log_level == "debug")
+        children = Children(run_dir, group, echo=plan.options.log_level == "debug", say=console.say)
         try:
             yield await _start(children, plan, routes, run_dir, console)
         finally:
@@ -68,7 +68,8 @@ async def _start(children: Children, plan: Plan, routes: Routes, run_dir: Path, 
     await asyncio.to_thread(_write_envoy_config, plan, routes, run_dir / "envoy.json")
     if plan.redis_command is not None:
         await _reached("redis", lambda: pongs(ports.redis), console)
-    await _reached("services", lambda: _all(accepts(getattr(ports, name).grpc) for name in SERVICES), console)
+    services = plan.service_ports.values()
+    await _reached("services", lambda: _all(accepts(service.grpc) for service in services), console)
     # Envoy asks for the pools' members as soon as it runs, and a refused question costs it a pause.
     await children.start(plan.envoy)
     if plan.server_urls:
@@ -84,7 +85,7 @@ def _write_envoy_config(plan: Plan, routes: Routes, path: Path) -> None:
     # Imported here because Envoy's API definitions take a second to load, in which the processes start.
     from tools.gateway.envoy import bootstrap  # noqa: PLC0415
 
-    path.write_text(bootstrap.to_json(bootstrap.build(routes, plan.ports.addresses())))
+    path.write_text(bootstrap.to_json(bootstrap.build(routes, plan.addresses())))
 
 
 async def _reached(what: str, ask: Callable[[], Awaitable[bool]], console: Console) -> None:
@@ -108,7 +109,7 @@ async def _envoy_sees_all(plan: Plan) -> bool:
         return False
     members = usable_members(await get(f"{admin}/clusters?format=json") or b"{}")
     wanted = {f"pool-{pool}": len(plan.endpoints.get(pool, ("",))) for pool in plan.pools}
-    wanted |= dict.fromkeys(SERVICES, 1)
+    wanted |= {**dict.fromkeys(SERVICES, 1), **dict.fromkeys(("epp", EPP_CONTROL), plan.options.epp_replicas)}
     return all(len(members.get(name, ())) >= count for name, count in wanted.items())
 
 
@@ -133,4 +134,4 @@ def _gateway(plan: Plan) -> str:
 
 
 def _metrics(plan: Plan) -> dict[str, str]:
-    return {name: f"http://{LOOPBACK}:{getattr(plan.ports, name).metrics}/metrics" for name in SERVICES}
+    return {name: f"http://{LOOPBACK}:{ports.metrics}/metrics" for name, ports in plan.service_ports.items()}

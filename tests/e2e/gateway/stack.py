@@ -153,16 +153,16 @@ class Parts:
     `inference-gateway up` ends when a part of it dies, so this starts the same commands itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, epp_replicas: int = 1, redis: str | None = None) -> None:
         from tools.gateway.envoy import bootstrap  # noqa: PLC0415 - Envoy's API takes a second to load
 
-        options = Options(CONFIG, port_offset=free_offset())
+        options = Options(CONFIG, port_offset=free_offset(), redis=redis, epp_replicas=epp_replicas)
         routes = check_directory(CONFIG)
         self.plan: Plan = make_plan(options, routes.pools, binaries.find(), folder)
         self._folder = folder
         self._http = httpx.Client(timeout=30)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        config = bootstrap.build(routes, self.plan.ports.addresses())
+        config = bootstrap.build(routes, self.plan.addresses())
         (folder / "envoy.json").write_text(bootstrap.to_json(config))
 
     def start(self, name: str) -> None:
@@ -193,7 +193,10 @@ class Parts:
         return Gateway(
             f"http://127.0.0.1:{ports.gateway}",
             f"http://127.0.0.1:{ports.admin}",
-            {},
+            {
+                name: f"http://127.0.0.1:{service.metrics}/metrics"
+                for name, service in self.plan.service_ports.items()
+            },
             [],
             {pool: list(urls) for pool, urls in self.plan.endpoints.items()},
             self.plan.redis_url,

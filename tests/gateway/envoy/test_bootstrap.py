@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,25 @@ def test_what_the_builder_builds_is_valid(routes, addresses: AddressBook, tmp_pa
     path = tmp_path / "envoy.json"
     path.write_text(to_json(build(routes, addresses)))
     validate(path)
+
+
+def test_streams_that_stay_open_are_not_counted_with_the_picks(routes):
+    """Else the balancer would keep the picks away from the replica that has them."""
+    built = build(routes, Ports.at().addresses(replicas=2)).to_dict()["staticResources"]
+    control = json.dumps([*_found(built, "accessLog"), *_found(built, "edsClusterConfig")])
+    assert set(re.findall(r'"clusterName": "(.*?)"', control)) == {"epp-control"}
+    picks, others = ([c for c in built["clusters"] if c["name"] == name] for name in ("epp", "epp-control"))
+    hosts = [str(cluster["loadAssignment"]["endpoints"]) for cluster in (*picks, *others)]
+    assert hosts[0] == hosts[1]
+    assert all(port in hosts[0] for port in ("9002", "9200"))
+
+
+def _found(value: object, key: str) -> Iterator[object]:
+    """Yield everything under `key`, at any depth."""
+    if isinstance(value, dict):
+        yield from (value[name] for name in value if name == key)
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _found(child, key)
 
 
 @pytest.mark.e2e

@@ -19,6 +19,16 @@ def test_a_service_is_resolved_when_it_has_a_name(host, discovery):
     assert built.get("type", "STATIC") == discovery
 
 
+def test_a_services_replicas_are_endpoints_of_one_cluster():
+    """Envoy spreads the load and leaves out who is down."""
+    built = service_cluster("epp", *(Address("127.0.0.1", port) for port in (9002, 9200))).to_dict()
+    ((group,),) = [built["loadAssignment"]["endpoints"]]
+    assert [host["endpoint"]["address"]["socketAddress"]["portValue"] for host in group["lbEndpoints"]] == [
+        9002,
+        9200,
+    ]
+
+
 @pytest.mark.parametrize(("fail_open", "fallback"), [(False, "subset"), (True, "round_robin")])
 def test_without_a_pick_there_is_no_server_unless_the_epp_may_fail_open(fail_open, fallback):
     """A random server is a choice that somebody has to make."""

@@ -48,7 +48,7 @@ async def gateway(tmp_path: Path, services: Services) -> AsyncIterator[httpx.Asy
         await stack.enter_async_context(serving(BOOK.epp.port, membership({"pool-p": list(SERVERS)})))
         for port in SERVERS:
             await stack.enter_async_context(model_server(port))
-        await stack.enter_async_context(running_envoy(config, BOOK.admin, members=2, healthy=2))
+        await stack.enter_async_context(running_envoy(config, BOOK.admin, members=2, healthy=3))
         yield await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{BOOK.gateway}"))
 
 

@@ -6,6 +6,9 @@ import ipaddress
 from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
+EPP_CONTROL = "epp-control"
+"""The cluster of the EPP once more, for what stays open: its access log and EDS. Counted with the picks, these streams would keep the
+picks away from the replica that has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class AddressBook:
     bbr: Address
     safety: Address
     epp: Address
+    """A name may stand for several replicas."""
+    more_epps: tuple[Address, ...] = ()
+    """Further replicas of the EPP, where each has an address of its own."""
     access_log: str | None = None
     """A file, or /dev/stdout; None writes no text log."""
 

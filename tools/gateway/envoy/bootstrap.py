@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.
 from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap.v3 import FixedHeapConfig
 from envoy_data_plane.google.protobuf import Struct
 
-from tools.gateway.envoy.addresses import AddressBook
+from tools.gateway.envoy.addresses import EPP_CONTROL, AddressBook
 from tools.gateway.envoy.clusters import legs_cluster, pool_cluster, service_cluster, unrouted_cluster
 from tools.gateway.envoy.edge import edge_listener
 from tools.gateway.envoy.legs import legs_listener
@@ -47,7 +47,8 @@ def build(routes: Routes, addresses: AddressBook) -> bootstrap.Bootstrap:
             clusters=[
                 service_cluster("bbr", addresses.bbr),
                 service_cluster("safety", addresses.safety),
-                service_cluster("epp", addresses.epp),
+                service_cluster("epp", addresses.epp, *addresses.more_epps),
+                service_cluster(EPP_CONTROL, addresses.epp, *addresses.more_epps),
                 *(pool_cluster(pool, routes.limits(pool), fail_open=fail_open) for pool in routes.pools),
                 unrouted_cluster(),
                 *([legs_cluster()] if legs else []),

@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
 from envoy_data_plane.envoy.type.metadata import v3 as metadata
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from tools.gateway.envoy.addresses import Address
+from tools.gateway.envoy.addresses import EPP_CONTROL, Address
 from tools.gateway.envoy.typed import address, extension, packed, seconds
 from tools.gateway.routes import PoolLimits
 
@@ -32,8 +32,8 @@ def pool_cluster_name(pool: str) -> str:
     return f"pool-{pool}"
 
 
-def service_cluster(name: str, where: Address) -> cluster.Cluster:
-    """One of the three services, over HTTP/2.
+def service_cluster(name: str, where: Address, *more: Address) -> cluster.Cluster:
+    """One of the three services, over HTTP/2; its replicas, if there are several, share the load.
 
     Every streamed answer holds one request on each service it passes for its whole life, hence the high limits.
     """
@@ -47,7 +47,7 @@ def service_cluster(name: str, where: Address) -> cluster.Cluster:
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
         circuit_breakers=_circuit_breakers(connections=1024),
         health_checks=[_grpc_health()],
-        load_assignment=_one_endpoint(name, address(where)),
+        load_assignment=_endpoints(name, *map(address, (where, *more))),
     )
 
 
@@ -93,7 +93,7 @@ def legs_cluster() -> cluster.Cluster:
         per_connection_buffer_limit_bytes=1024 * 1024,
         # One stream for each request, so that ends and resets pass as they are.
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_internal_http2())},
-        load_assignment=_one_endpoint(LEGS, internal),
+        load_assignment=_endpoints(LEGS, internal),
     )
 
 
@@ -174,10 +174,10 @@ def _grpc_health() -> core.HealthCheck:
     )
 
 
-def _one_endpoint(name: str, where: core.Address) -> endpoint.ClusterLoadAssignment:
-    host = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=where))
+def _endpoints(name: str, *where: core.Address) -> endpoint.ClusterLoadAssignment:
+    hosts = [endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=one)) for one in where]
     return endpoint.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[host])]
+        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=hosts)]
     )
 
 
@@ -186,7 +186,7 @@ def _eds_from_epp() -> core.ConfigSource:
     backoff = core.BackoffStrategy(base_interval=seconds(0.1), max_interval=seconds(0.5))
     epp = core.GrpcService(
         envoy_grpc=core.GrpcServiceEnvoyGrpc(
-            cluster_name="epp", retry_policy=core.RetryPolicy(retry_back_off=backoff)
+            cluster_name=EPP_CONTROL, retry_policy=core.RetryPolicy(retry_back_off=backoff)
         )
     )
     return core.ConfigSource(

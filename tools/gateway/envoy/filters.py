@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_pr
 from envoy_data_plane.envoy.extensions.filters.http.header_to_metadata import v3 as header_to_metadata
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
@@ -191,7 +192,18 @@ def _grpc(name: str) -> core.GrpcService:
     # Another replica is tried when one is gone. Envoy's default back-off for gRPC outlasts the message timeout.
     back_off = core.BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05))
     retry = core.RetryPolicy(
-        num_retries=2, retry_on="connect-failure,refused-stream", retry_back_off=back_off
+        num_retries=2,
+        # reset: one that died with the question in its hands. Nothing is asked again once it began to answer.
+        retry_on="connect-failure,refused-stream,reset",
+        retry_back_off=back_off,
+        # A dead replica has the fewest requests until health checks notice, so that it would be chosen each time.
+        retry_host_predicate=[
+            core.RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts",
+                typed_config=packed(PreviousHostsPredicate()),
+            )
+        ],
+        host_selection_retry_max_attempts=64,  # also where most are dead
     )
     return grpc_service(name, retry_policy=retry)
 

@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
 
+from tools.gateway.envoy.addresses import EPP_CONTROL
 from tools.gateway.envoy.clusters import grpc_service
 from tools.gateway.envoy.filters import EPP_METADATA
 from tools.gateway.envoy.typed import packed, seconds
@@ -55,7 +56,7 @@ def _to_epp() -> accesslog.AccessLog:
             grpc_log.HttpGrpcAccessLogConfig(
                 common_config=grpc_log.CommonGrpcAccessLogConfig(
                     log_name="requests",
-                    grpc_service=grpc_service("epp"),
+                    grpc_service=grpc_service(EPP_CONTROL),
                     transport_api_version=core.ApiVersion.V3,
                     buffer_flush_interval=seconds(0.005),
                     buffer_size_bytes=16384,
