@@ -65,11 +65,13 @@ class AccessLog:
     def receive(self, message: pb.StreamAccessLogsMessage) -> None:
         """Release every request of `message` that was picked here."""
         for entry in message.http_logs.log_entry:
-            end = ended(entry)
-            if end is None:
-                continue
-            if self._director.finish(end, Release.ACCESS_LOG):
-                self._observer.ended(end)
+            if (end := ended(entry)) is not None:
+                self.take(end)
+
+    def take(self, end: Ended) -> None:
+        """Take in one end, which may have come to another replica's log."""
+        if self._director.finish(end, Release.ACCESS_LOG):
+            self._observer.ended(end)
 
     async def _stream(
         self,

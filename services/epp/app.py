@@ -12,7 +12,7 @@ import msgspec
 
 from services.epp.accesslog import AccessLog
 from services.epp.assemble import assemble, make_pools, override_endpoints
-from services.epp.config import EndpointPickerConfig, Redis
+from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
 from services.epp.eds import Changes, EndpointDiscovery
 from services.epp.explain import Journal
@@ -20,10 +20,10 @@ from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
-from services.epp.redis_probe import RedisProbe
 from services.epp.reload import Live
 from services.epp.service import EndpointPicker
 from services.epp.state import Alone
+from services.epp.state.join import join
 from services.epp.upkeep import Upkeep
 from services.extproc.background import background
 from services.extproc.lifecycle import App, Parts
@@ -41,6 +41,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     assembly = assemble(config)
     journal = Journal(keep=config.explain.keep, sample=config.explain.sample, rng=rng, wall=time.time)
     parts.pages["/debug/decisions"] = journal.page
+    instance = f"{rng.getrandbits(32):08x}"
+    shared = join(config.redis, instance, parts, observer, rng) if config.redis.url else None
     director = Director(
         pools,
         assembly.scheduler,
@@ -49,7 +51,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         clock=time.monotonic,
         rng=rng,
         observer=observer,
-        state=Alone(),
+        state=shared or Alone(),
+        instance=instance,
         default_pool=config.default_pool,
         zone=config.zone,
         sheds=assembly.flow is None,
@@ -63,18 +66,17 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         parts.registry.register(FlowCollector(flow, pools, director.saturation, labels))
     parts.readiness.set(False)
     changes = Changes()
-    upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng)
+    upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng, shared=shared)
+    log = AccessLog(director, observer)
     async with upkeep:
+        if shared is not None:
+            shared.on_end = log.take
+            await upkeep.enter_async_context(shared)
+            await upkeep.enter_async_context(background(shared.run(), on_failure=upkeep.failed))
         await upkeep.follow(config)
         live = Live(assembly, pools, director, upkeep)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
-        if config.redis.url:
-            probe = RedisProbe(config.redis.url, observer.redis)
-            await upkeep.enter_async_context(background(probe.run(), on_failure=upkeep.failed))
-        handlers = (
-            AccessLog(director, observer).handler(),
-            EndpointDiscovery(pools, changes, observer).handler(),
-        )
+        handlers = (log.handler(), EndpointDiscovery(pools, changes, observer).handler())
         yield App(EndpointPicker(director, flow), handlers)
 
 
@@ -84,7 +86,7 @@ def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> Endpo
     if isinstance(endpoints, Sequence) and endpoints:
         config = override_endpoints(config, [str(endpoint) for endpoint in endpoints])
     if isinstance(redis, str):
-        config = msgspec.structs.replace(config, redis=Redis(url=redis))
+        config = msgspec.structs.replace(config, redis=msgspec.structs.replace(config.redis, url=redis))
     if isinstance(zone, str):
         config = msgspec.structs.replace(config, zone=zone)
     return config

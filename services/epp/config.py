@@ -131,9 +131,23 @@ class Explain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where replicas share their state. Without a URL a replica stands alone."""
+    """Where replicas share their state. Without a URL a replica stands alone. `docs/shared-state.md`."""
 
     url: str = ""
+    prefix: Annotated[str, Meta(min_length=1, pattern="^[^{}]*$")] = "igw"
+    """Of all keys: gateways with pools of the same names can share a Redis."""
+    timeout_seconds: Seconds = 1.0
+    """Of one operation. Requests never wait for one."""
+    batch_seconds: Annotated[float, Meta(ge=0.001, le=0.1)] = 0.01
+    """News of so long go together. Less is dearer, more makes replicas differ."""
+    lease_seconds: Annotated[float, Meta(ge=0.5, le=60)] = 3.0
+    """A replica that is not heard of for so long is gone, and what it had in flight does not count."""
+    stream_length: Annotated[int, Meta(ge=1000)] = 100_000
+    """Batches that a new replica can learn prefixes from, some 0.5 KB each."""
+    buffer_entries: Annotated[int, Meta(ge=100)] = 20_000
+    """News of each kind and pool that wait while Redis does not answer; the oldest go."""
+    warm_start_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    """A new replica takes requests once it has read what the others know, or after this."""
 
 
 class EndpointPickerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_REFERENCE):

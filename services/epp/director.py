@@ -85,8 +85,12 @@ class Director:
         zone: str = "",
         sheds: bool = True,
         journal: Journal | None = None,
+        instance: str = "",
     ) -> None:
-        """`sheds`: refuse sheddable requests to a saturated pool; else somebody in front lets nobody in."""
+        """`sheds`: refuse sheddable requests to a saturated pool; else somebody in front lets nobody in.
+
+        `instance`: eight hexadecimal digits; drawn if empty.
+        """
         self._journal = journal
         self.pools = pools
         self._scheduler = scheduler
@@ -100,7 +104,7 @@ class Director:
         self._observer = observer
         self._state = state
         self._subset = SubsetHint()
-        self._instance = f"{rng.getrandbits(32):08x}"
+        self._instance = instance or f"{rng.getrandbits(32):08x}"
         self._count = 0
 
     def reconfigure(
@@ -141,6 +145,9 @@ class Director:
         found = self.pools.get(end.pool)
         if found is not None and (done := found.finish(end)) is not None:
             self._observer.finished(done)
+        elif not end.decision.startswith(self._instance) and self._state.pass_on(end):
+            self._observer.released(end.pool, Release.PASSED_ON)
+            return False
         return self.release(end.pool, end.decision, by)
 
     def release(self, pool: str, decision: str, by: Release, served: str | None = None) -> bool:
@@ -150,7 +157,6 @@ class Director:
             return False
         known = found.release(decision, served)
         self._observer.released(pool, by if known else Release.UNKNOWN)
-        self._state.released(pool, decision, served)
         return known
 
     def served(self, pool: str, decision: str, address: str) -> None:
@@ -254,7 +260,6 @@ class Director:
             pool.reserve(_entry(id_ + PREFILL, prefiller, situation, output_tokens=0))
         entry = _entry(id_, first, situation, output_tokens=output, fairness=fairness)
         pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
-        self._state.picked(pool.name, first.address, entry)
         headers = self._scheduler.chosen(situation, decision)
         return Reservation(id_, pool, decision, explained, headers)
 

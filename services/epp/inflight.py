@@ -1,4 +1,4 @@
-"""The load that is true now: what was sent to each server and has not ended yet.
+"""The load that is true now: what was sent to each server and has not ended yet, here and by other replicas.
 
 A pick counts at once, and is taken off exactly once, however the request ends. What is lost (an end that nobody
 reported) expires with its lease.
@@ -10,28 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from services.epp.load import Load
+from services.epp.others import Foreign, Others
+
+__all__ = ["DEFAULT_OUTPUT_TOKENS", "PREFILL", "Entry", "InFlight", "Load"]
+
 DEFAULT_OUTPUT_TOKENS = 256
 """Expected answer of a request without a limit: chat answers average a few hundred tokens."""
 
 PREFILL = ".prefill"
 """Added to a decision's id: its share of load on a server that only computes the prompt's cache."""
-
-
-@dataclass(slots=True)
-class Load:
-    """The running totals of one server. Readers treat it as read-only; it changes between decisions, never within."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    """Estimated prompt tokens in flight that the server has not cached."""
-    output_tokens: int = 0
-    """Estimated tokens to be generated for the requests in flight."""
-    context_tokens: int = 0
-    """Prompt tokens, cached or not, of the requests in flight."""
-    unseen: int = 0
-    """Requests in flight that were picked after the server's last scrape began: its metrics cannot know them."""
-    finished: int = 0
-    """Requests that its last metrics still count, but that have ended since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,10 @@ GRACE = 2.0
 
 
 class InFlight:
-    """Entries by decision id and their totals by slot. `lease` is in seconds."""
+    """Entries by decision id and their totals by slot. `lease` is in seconds.
+
+    `others` adds what other replicas have in flight to `loads`.
+    """
 
     def __init__(self, *, clock: Callable[[], float], lease: float) -> None:
         self._clock = clock
@@ -83,6 +74,13 @@ class InFlight:
         self._answered: set[str] = set()
         """Counted no more, though nobody reported their end yet."""
         self._loads: list[Load] = []
+        self.own: list[Load] = []
+        """The part of `loads` that was picked here."""
+        self.others = Others(self._loads)
+        self.changed: set[int] = set()
+        """Slots whose own part has changed; whoever tells others of it empties this."""
+        self.uncounted: Callable[[Entry], None] = _nobody
+        """Called when a request picked here stops counting, and not when it moves."""
         self._looks: dict[int, deque[int]] = {}
         """By how many requests our count was above the server's own, in the last scrapes."""
 
@@ -99,7 +97,9 @@ class InFlight:
 
     def admit(self, slot: int) -> None:
         """Make room for `slot`."""
-        self._loads.extend(Load() for _ in range(slot + 1 - len(self._loads)))
+        new = range(slot + 1 - len(self._loads))
+        self._loads.extend(Load() for _ in new)
+        self.own.extend(Load() for _ in new)
 
     def add(self, entry: Entry) -> None:
         """Count `entry` from now on."""
@@ -108,21 +108,40 @@ class InFlight:
             self._tails.setdefault(entry.blocks[-1], []).append(entry.id)
         self._count(entry)
 
-    def before(self, blocks: Sequence[int], tokens: int) -> list[Entry]:
+    def hear(self, request: Foreign) -> None:
+        """Note a request that another replica picked; its load counts with that one's totals."""
+        if request.id in self.others.requests:
+            self.unhear(request.id)
+        self.others.requests[request.id] = request
+        if request.tail:
+            self._tails.setdefault(request.tail, []).append(request.id)
+
+    def unhear(self, decision: str) -> Foreign | None:
+        """Drop a request that its replica does not count any more; None when it is not known."""
+        request = self.others.forget(decision)
+        if request is not None:
+            self._forget_tail(request.id, request.tail)
+            self._answered.discard(request.id)
+        return request
+
+    def before(self, blocks: Sequence[int], tokens: int) -> list[Entry | Foreign]:
         """Return the requests in flight that a prompt of `blocks` and `tokens` looks like the next turn of.
 
         Several that end in the same block are siblings, not turns, and nothing goes on from them.
         """
-        tails = self._tails
-        found = [
-            self._entries[ids[0]] for tail in tails.keys() & set(blocks[:-1]) if len(ids := tails[tail]) == 1
-        ]
-        return [one for one in found if one.context_tokens < tokens and one.id not in self._answered]
+        tails, own, others = self._tails, self._entries, self.others.requests
+        ids = [found[0] for tail in tails.keys() & set(blocks[:-1]) if len(found := tails[tail]) == 1]
+        requests = [own.get(one) or others[one] for one in ids if one not in self._answered]
+        return [one for one in requests if one.context_tokens < tokens]
 
-    def answered(self, entry: Entry) -> None:
+    def answered(self, request: Entry | Foreign) -> None:
         """Count a request no more that has been answered, though nobody reported its end yet."""
-        self._answered.add(entry.id)
-        self._uncount(entry)
+        self._answered.add(request.id)
+        if isinstance(request, Entry):
+            self._uncount(request)
+            self.uncounted(request)
+        else:
+            self.others.answered(request)
 
     def get(self, decision: str) -> Entry | None:
         """Return the entry of a request in flight."""
@@ -132,11 +151,12 @@ class InFlight:
         """Take a request off; None when it was taken off before, has expired, or never was."""
         entry = self._entries.pop(decision, None)
         if entry is not None:
-            self._forget_tail(entry)
+            self._forget_tail(entry.id, entry.blocks[-1] if entry.blocks else 0)
             if entry.id in self._answered:
                 self._answered.discard(entry.id)
             else:
                 self._uncount(entry)
+                self.uncounted(entry)
         return entry
 
     def move(self, decision: str, slot: int, *, prompt_tokens: int) -> Entry | None:
@@ -152,19 +172,19 @@ class InFlight:
 
     def scraped(self, slot: int, began: float) -> None:
         """Note that fresh metrics of `slot` know all that was sent to it before `began`."""
-        unseen, load = self._unseen.get(slot, {}), self._loads[slot]
+        unseen = self._unseen.get(slot, {})
         for decision, picked_at in list(unseen.items()):
             if picked_at >= began:
                 break
             del unseen[decision]
-        load.unseen = len(unseen)
-        load.finished = 0
+        self._set_unseen(slot, len(unseen), finished=0)
 
     def reconcile(self, slot: int, reported: int) -> list[Entry]:
         """Drop what `slot` has not got any more, and return it: ends that nobody told.
 
         `reported` is what the server runs and queues, fresh. It may serve others too, so that it tells the most that
-        can still be ours; the oldest go. To be called after `scraped`.
+        can still be ours; the oldest go, and where another replica picked those, it is that one's to say so. To be
+        called after `scraped`.
         """
         load, looks = self._loads[slot], self._looks.setdefault(slot, deque(maxlen=LOOKS))
         looks.append(load.requests - load.unseen - reported)
@@ -172,24 +192,27 @@ class InFlight:
         if lost <= 0:
             return []
         looks.clear()
-        before = self._clock() - GRACE
+        before = min(self._clock() - GRACE, self.others.oldest(slot))
         old = (one for one in self._entries.values() if one.slot == slot and one.picked_at < before)
         gone = [one for one in old if one.id not in self._answered][:lost]
         for entry in gone:
             self.release(entry.id)
-        load.finished = 0
+        self._set_unseen(slot, len(self._unseen.get(slot, ())), finished=0)
         return gone
 
     def forget(self, slot: int) -> None:
         """Drop what is counted at a server that left the pool; ends reported later find nothing."""
         for entry in [one for one in self._entries.values() if one.slot == slot]:
-            del self._entries[entry.id]
-            self._forget_tail(entry)
-            self._answered.discard(entry.id)
+            self.release(entry.id)
+        for request in [one for one in self.others.requests.values() if one.slot == slot]:
+            self.unhear(request.id)
+        self.others.vacate(slot)
         self._unseen.pop(slot, None)
         self._looks.pop(slot, None)
         if slot < len(self._loads):
             self._loads[slot] = Load()
+            self.own[slot] = Load()
+            self.changed.discard(slot)
 
     def expire(self) -> list[Entry]:
         """Release what is older than the lease and return it."""
@@ -203,31 +226,48 @@ class InFlight:
             self.release(entry.id)
         return expired
 
-    def _forget_tail(self, entry: Entry) -> None:
-        if entry.blocks:
-            ids = self._tails[entry.blocks[-1]]
-            ids.remove(entry.id)
+    def _forget_tail(self, id_: str, tail: int) -> None:
+        if tail:
+            ids = self._tails[tail]
+            ids.remove(id_)
             if not ids:
-                del self._tails[entry.blocks[-1]]
+                del self._tails[tail]
 
     def _count(self, entry: Entry) -> None:
-        load = self._loads[entry.slot]
-        load.requests += 1
-        load.prompt_tokens += entry.prompt_tokens
-        load.output_tokens += entry.output_tokens
-        load.context_tokens += entry.context_tokens
-        unseen = self._unseen.setdefault(entry.slot, {})
-        unseen[entry.id] = entry.picked_at
-        load.unseen = len(unseen)
+        slot = entry.slot
+        for load in (self._loads[slot], self.own[slot]):
+            load.requests += 1
+            load.prompt_tokens += entry.prompt_tokens
+            load.output_tokens += entry.output_tokens
+            load.context_tokens += entry.context_tokens
+            load.unseen += 1
+        self._unseen.setdefault(slot, {})[entry.id] = entry.picked_at
+        self.changed.add(slot)
 
     def _uncount(self, entry: Entry, *, seen: bool = True) -> None:
         """Take `entry` off its slot's totals. `seen`: its server had it, so that its metrics may still show it."""
-        load = self._loads[entry.slot]
-        load.requests -= 1
-        load.prompt_tokens -= entry.prompt_tokens
-        load.output_tokens -= entry.output_tokens
-        load.context_tokens -= entry.context_tokens
-        unseen = self._unseen[entry.slot]
-        if unseen.pop(entry.id, None) is None and seen:
-            load.finished += 1
-        load.unseen = len(unseen)
+        slot = entry.slot
+        unseen = self._unseen[slot].pop(entry.id, None) is not None
+        for load in (self._loads[slot], self.own[slot]):
+            load.requests -= 1
+            load.prompt_tokens -= entry.prompt_tokens
+            load.output_tokens -= entry.output_tokens
+            load.context_tokens -= entry.context_tokens
+            if unseen:
+                load.unseen -= 1
+            elif seen:
+                load.finished += 1
+        self.changed.add(slot)
+
+    def _set_unseen(self, slot: int, unseen: int, *, finished: int) -> None:
+        own, load = self.own[slot], self._loads[slot]
+        if (own.unseen, own.finished) == (unseen, finished):
+            return
+        load.unseen += unseen - own.unseen
+        load.finished += finished - own.finished
+        own.unseen, own.finished = unseen, finished
+        self.changed.add(slot)
+
+
+def _nobody(entry: Entry) -> None:
+    """Tell nobody of `entry`."""

@@ -16,6 +16,7 @@ from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.epp.records import Ended, Finished
+from services.epp.state.interfaces import Listener, Unheard
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 
 SOONEST = 0.2
@@ -62,10 +63,13 @@ class Pool:
         self.version = 0
         """Counts changes of membership."""
         self._servers: dict[str, Server] = {}
+        self._addresses: dict[int, str] = {}
         self._misses: dict[str, int] = {}
         self._looked_at: set[str] = set()
         self._resolved = False
         self._snapshot: Snapshot | None = None
+        self.listener: Listener = Unheard()
+        """Hears of what other replicas want to know."""
         self.news: Callable[[], None] = _nobody
         """Called when a request ended, a server reported, or members came or went: there may be room."""
 
@@ -77,6 +81,11 @@ class Pool:
         return self._snapshot
 
     @property
+    def resolved(self) -> bool:
+        """Whether membership is known."""
+        return self._resolved
+
+    @property
     def complete(self) -> bool:
         """Whether membership is known and every member has been looked at, with whatever result."""
         return self._resolved and (not self.scraped or self._servers.keys() <= self._looked_at)
@@ -84,6 +93,10 @@ class Pool:
     def get(self, address: str) -> Server | None:
         """Return the member at `address`."""
         return self._servers.get(address)
+
+    def address(self, slot: int) -> str:
+        """Return the address of the member at `slot`; empty without one."""
+        return self._addresses.get(slot, "")
 
     def reconfigure(self, limits: PoolLimits, *, scraped: bool) -> None:
         """Believe by other limits from now on; the lease of requests is not among what can change."""
@@ -148,6 +161,7 @@ class Pool:
         ahead, mark = self.fleet.sent(entry)
         self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))
         self.prefixes.record(entry.slot, entry.blocks)
+        self.listener.picked(entry)
 
     def served(self, decision: str, address: str) -> None:
         """Move a request's load and prefix to the server that really served it."""
@@ -156,10 +170,12 @@ class Pool:
             return
         whole = entry.context_tokens
         there = prefix_bytes(self.prefixes.match(entry.blocks).get(server.slot, 0)) // BYTES_PER_TOKEN
-        moved = self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
+        tokens = max(0, whole - there)
+        moved = self.inflight.move(decision, server.slot, prompt_tokens=tokens)
         if moved is not None:
             self.fleet.unsent(entry)
-            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
+            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=tokens))
+        self.listener.moved(entry, server.slot, tokens)
         self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
         self.prefixes.record(server.slot, entry.blocks)
 
@@ -170,11 +186,12 @@ class Pool:
         self.inflight.release(decision + PREFILL)
         entry = self.inflight.release(decision)
         if entry is not None:
-            self._rest(entry.slot)
+            self.rest(entry.slot)
         self.news()
         return entry is not None
 
-    def _rest(self, slot: int) -> None:
+    def rest(self, slot: int) -> None:
+        """Note that something ended at `slot`, perhaps the last of all."""
         if not self.inflight.loads[slot].requests:
             self.fleet.idle(slot)
 
@@ -189,7 +206,7 @@ class Pool:
             least = SOONEST * entry.ahead * self.fleet.paces[entry.slot].prefill
             if now - entry.picked_at >= least:
                 self.inflight.answered(entry)
-                self._rest(entry.slot)
+                self.rest(entry.slot)
 
     def finish(self, end: Ended) -> Finished | None:
         """Learn how a request went; return all that is known of it, or None when it is not in flight here.
@@ -201,7 +218,7 @@ class Pool:
         entry = self.inflight.get(end.decision)
         if entry is None:
             return None
-        done = finished(entry, end, self._address(entry.slot), self._clock())
+        done = finished(entry, end, self.address(entry.slot), self._clock())
         self.finished(done)
         return done
 
@@ -210,9 +227,7 @@ class Pool:
         entry = self.inflight.get(done.decision)
         if entry is not None:
             self.fleet.finished(entry, done, self._batch(entry.slot))
-
-    def _address(self, slot: int) -> str:
-        return next((server.address for server in self._servers.values() if server.slot == slot), "")
+            self.listener.finished(entry, done)
 
     def _batch(self, slot: int) -> float:
         """Return the size of what is in flight at `slot`, in sequences."""
@@ -222,6 +237,7 @@ class Pool:
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)
         self.fleet.admit(slot)
+        self._addresses[slot] = endpoint.address
         self._servers[endpoint.address] = Server(endpoint, slot, ready=not self.scraped)
 
     def _leave(self, address: str) -> None:
@@ -230,6 +246,7 @@ class Pool:
         self._looked_at.discard(address)
         self.inflight.forget(slot)
         self.prefixes.forget(slot)
+        del self._addresses[slot]
 
     def _put(self, server: Server) -> None:
         self._servers[server.address] = server

@@ -66,8 +66,8 @@ class PrefixIndex:
             alive = still
         return found
 
-    def record(self, slot: int, blocks: Sequence[int]) -> None:
-        """Note that a prompt of `blocks` went to `slot`."""
+    def record(self, slot: int, blocks: Sequence[int], start: int = 0) -> None:
+        """Note that a prompt of `blocks` went to `slot`; `start` is the place of the first of them in the prompt."""
         held = self._held.get(slot)
         if held is None:
             held = self._held[slot] = _Held(self._default)
@@ -79,7 +79,7 @@ class PrefixIndex:
             if block in here:
                 touch(block)
             else:
-                here[block] = size = SIZES[position]
+                here[block] = size = SIZES[start + position]
                 held.size += size
                 holders[block] = holding(block, 0) | bit
         self._pairs += len(here) - before

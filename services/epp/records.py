@@ -32,8 +32,10 @@ class Release(enum.StrEnum):
     ACCESS_LOG = "access_log"
     RESPONSE = "response"
     """The response phase of the request's own stream, or that stream's failure."""
+    PASSED_ON = "passed_on"
+    """The access log named a decision of another replica, which was told."""
     UNKNOWN = "unknown"
-    """The access log named a decision that is not in flight here: released before, expired, or another replica's."""
+    """The access log named a decision that is not in flight here: released before, expired, or a replica's that is gone."""
 
 
 class EndOutcome(enum.StrEnum):

@@ -16,6 +16,7 @@ from services.epp.eds import Changes
 from services.epp.metrics import PrometheusObserver
 from services.epp.pool import Pool
 from services.epp.scrape import Scraper
+from services.epp.state.shared import Shared
 from services.extproc.background import background
 from services.extproc.lifecycle import Parts
 
@@ -31,6 +32,7 @@ class Upkeep(contextlib.AsyncExitStack):
         changes: Changes,
         parts: Parts,
         rng: random.Random,
+        shared: Shared | None = None,
     ) -> None:
         super().__init__()
         self._pools = pools
@@ -38,6 +40,9 @@ class Upkeep(contextlib.AsyncExitStack):
         self._changes = changes
         self._parts = parts
         self._rng = rng
+        self._shared = shared
+        if shared is not None:
+            shared.warmed = self._looked
         self._session = _session()
         self._running: dict[str, tuple[PoolSpec, contextlib.AsyncExitStack]] = {}
 
@@ -48,6 +53,8 @@ class Upkeep(contextlib.AsyncExitStack):
             if specs.get(name) != spec:
                 del self._running[name]
                 await loops.aclose()
+            if name not in specs and self._shared is not None:
+                self._shared.drop(name)
         for name, spec in specs.items():
             if name not in self._running:
                 loops = contextlib.AsyncExitStack()
@@ -74,6 +81,9 @@ class Upkeep(contextlib.AsyncExitStack):
         pool = self._pools[spec.name]
         discovery = Discovery(spec, pool, observer=self._observer, changed=self._changed)
         await loops.enter_async_context(background(discovery.run(), on_failure=self.failed))
+        if self._shared is not None:
+            link = self._shared.link(pool)
+            await loops.enter_async_context(background(link.run(), on_failure=self.failed))
         if spec.metrics.enabled:
             scraper = Scraper(
                 pool,
@@ -87,8 +97,13 @@ class Upkeep(contextlib.AsyncExitStack):
             await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
 
     def _looked(self) -> None:
-        """Take requests once every pool has been looked at; never go back, a pool may lose all its servers."""
-        if all(pool.complete for pool in self._pools.values()):
+        """Take requests once every pool has been looked at and what other replicas know is known here too.
+
+        Never go back: a pool may lose all its servers.
+        """
+        if (self._shared is None or self._shared.warm) and all(
+            pool.complete for pool in self._pools.values()
+        ):
             self._parts.readiness.set(True)
 
     def _changed(self) -> None:

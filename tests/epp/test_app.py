@@ -1,4 +1,4 @@
-"""The whole picker in one process: readiness, the probe of Redis, and how it leaves."""
+"""The whole picker in one process: readiness, with and without Redis, and how it leaves."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import socket
 
 import pytest
 from click.testing import CliRunner
-from redis.exceptions import ConnectionError as RedisDown
 
 from services.epp.app import build, main
 from services.epp.config import EndpointPickerConfig, PoolSpec, Redis, Scrape
-from services.epp.redis_probe import RedisProbe
-from services.epp.state import Alone, SharedState
 from services.extproc.lifecycle import Parts
 from tests.epp.stack import fake_server, free_port, until
 
@@ -63,42 +60,15 @@ async def test_a_pool_that_does_not_resolve_does_not_keep_it_from_starting(monke
 
 
 async def test_redis_is_looked_for_in_the_background():
-    """It need not be there."""
+    """It need not be there: requests are taken once there is no more time to wait for it, and health tells."""
     parts = Parts()
-    url = f"redis://127.0.0.1:{free_port()}"
-    async with fake_server() as server, build(config_of(server.address, redis=Redis(url=url)), parts):
+    redis = Redis(url=f"redis://127.0.0.1:{free_port()}", warm_start_seconds=0.05)
+    async with fake_server() as server, build(config_of(server.address, redis=redis), parts):
         await until(lambda: parts.readiness.ready)
 
         assert parts.registry.get_sample_value("epp_redis_up") == 0
-
-
-class FakeRedis:
-    """Answers until it is told not to."""
-
-    up = True
-
-    async def ping(self) -> bool:
-        if not self.up:
-            raise RedisDown("gone")
-        return True
-
-
-async def test_the_probe_reports_every_answer():
-    """Up, down, and up again."""
-    heard: list[bool] = []
-    probe, client = RedisProbe("redis://unused", heard.append), FakeRedis()
-    for up in (True, False, False, True):
-        client.up = up
-        await probe.once(client)
-
-    assert heard == [True, False, False, True]
-
-
-async def test_a_single_replica_shares_with_nobody():
-    """The seam is there, and does nothing."""
-    state: SharedState = Alone()
-
-    await state.run()
+        assert not parts.details["shared-state"].ready
+        assert parts.registry.get_sample_value("epp_state_degraded_seconds_total") > 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from services.epp.profiles import default_profile
 from services.epp.records import Observer, Release, Silent
 from services.epp.scheduling.interfaces import Detector, Scheduler
 from services.epp.scheduling.saturation import Utilization
-from services.epp.state import Alone
+from services.epp.state import Alone, SharedState
 from services.openai.digest import Digest, hash_prompt
 
 
@@ -64,6 +64,8 @@ def director_of(
     observer: Observer | None = None,
     detector: Detector | None = None,
     sheds: bool = True,
+    state: SharedState | None = None,
+    instance: str = "",
 ) -> Director:
     return Director(
         {pool.name: pool for pool in pools},
@@ -73,7 +75,8 @@ def director_of(
         clock=clock,
         rng=random.Random(seed),
         observer=observer or Silent(),
-        state=Alone(),
+        state=state or Alone(),
+        instance=instance,
         default_pool=default_pool,
         sheds=sheds,
     )

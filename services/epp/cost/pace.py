@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from services.epp.cost.line import BOLD, Line
 from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.others import Foreign
 from services.epp.records import EndOutcome, Finished
 
 FIRST_BYTE = (0.01, 1 / 8_000)
@@ -108,23 +109,27 @@ class Fleet:
 
         Returns the prompt tokens that its server has yet to compute up to its end, and all that it was ever sent.
         """
-        pace, now = self.paces[entry.slot], self._clock()
-        end = max(pace.busy_until, now) + entry.prompt_tokens * pace.prefill
-        pace.busy_until = end
-        pace.sent += entry.prompt_tokens
-        if pace.places:
-            pace.adapters[entry.model] = None
-            pace.adapters.move_to_end(entry.model)
-            self._evict(pace)
-        return (end - now) / pace.prefill, pace.sent
+        return self.heard(entry, self._clock())
 
-    def passed(self, entry: Entry) -> None:
+    def heard(self, request: Entry | Foreign, at: float) -> tuple[float, float]:
+        """Count a prompt that was sent at `at`, as `sent` does."""
+        pace = self.paces[request.slot]
+        end = max(pace.busy_until, at) + request.prompt_tokens * pace.prefill
+        pace.busy_until = end
+        pace.sent += request.prompt_tokens
+        if pace.places:
+            pace.adapters[request.model] = None
+            pace.adapters.move_to_end(request.model)
+            self._evict(pace)
+        return (end - at) / pace.prefill, pace.sent
+
+    def passed(self, entry: Entry | Foreign) -> None:
         """Note that a prompt has been computed, and so have those before it: what is left was sent later."""
         pace = self.paces[entry.slot]
         later = max(0.0, pace.sent - entry.mark)
         pace.busy_until = min(pace.busy_until, self._clock() + later * pace.prefill)
 
-    def unsent(self, entry: Entry) -> None:
+    def unsent(self, entry: Entry | Foreign) -> None:
         """Take back what `sent` counted: the prompt went elsewhere."""
         pace = self.paces[entry.slot]
         pace.busy_until -= entry.prompt_tokens * pace.prefill

@@ -1,0 +1,241 @@
+"""What the other replicas tell of one pool, put into its state. Pure: bytes and their age come in.
+
+A replica lives as long as it is heard of, by our own clock. What one that left had in flight is taken off; what it
+taught of prefixes stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.epp.load import Load
+from services.epp.others import Foreign
+from services.epp.pool import Pool
+from services.epp.prefix import SIZES
+from services.epp.records import Ended, EndOutcome
+from services.epp.state.wire import (
+    Batch,
+    Corrupt,
+    End,
+    Move,
+    Pick,
+    UnknownVersion,
+    Vector,
+    decode,
+    decode_end,
+    unpack,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Heard:
+    """Counts what came in."""
+
+    batches: int = 0
+    entries: int = 0
+    bytes: int = 0
+    unknown: int = 0
+    """Batches of a version that is not known here."""
+    corrupt: int = 0
+
+
+class Inbox:
+    """Listens for everybody but `owner`. `lease` is in seconds; `on_end` takes ends of requests picked here."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        owner: str,
+        *,
+        clock: Callable[[], float],
+        lease: float,
+        on_end: Callable[[Ended], None],
+    ) -> None:
+        self.owner = owner
+        self.heard = Heard()
+        self._pool = pool
+        self._clock = clock
+        self._lease = lease
+        self._on_end = on_end
+        self._last: dict[str, float] = {}
+        self._seqs: dict[str, int] = {}
+
+    def lives(self, owner: str) -> bool:
+        """Say whether another replica called `owner` has been heard of lately."""
+        last = self._last.get(owner)
+        return last is not None and self._clock() - last < self._lease
+
+    @property
+    def living(self) -> list[str]:
+        """The other replicas that live."""
+        return [owner for owner in self._last if self.lives(owner)]
+
+    def take(self, data: bytes, age: float) -> int:
+        """Take in a batch that was told `age` seconds ago; return its number if it is our own, else 0.
+
+        What cannot be read is counted and left out.
+        """
+        self.heard.batches += 1
+        self.heard.bytes += len(data)
+        try:
+            batch = decode(data)
+            if batch.owner == self.owner:
+                return batch.seq
+            self._apply(batch, age)
+        except UnknownVersion:
+            self.heard.unknown += 1
+        except Corrupt:
+            self.heard.corrupt += 1
+        return 0
+
+    def expire(self) -> list[str]:
+        """Drop the load of those who have not been heard of for a lease, and return them."""
+        gone = [owner for owner in self._last if not self.lives(owner)]
+        for owner in gone:
+            del self._last[owner], self._seqs[owner]
+            self._forget_requests(owner)
+            for slot in self._pool.inflight.others.left(owner):
+                self._pool.rest(slot)
+        if gone:
+            self._pool.news()
+        oldest = self._clock() - self._pool.limits.lease
+        requests = self._pool.inflight.others.requests.values()
+        for request in [one for one in requests if one.picked_at < oldest]:
+            self._pool.inflight.unhear(request.id)
+        return gone
+
+    def _apply(self, batch: Batch, age: float) -> None:
+        owner, now = batch.owner, self._clock()
+        last = self._seqs.get(owner)
+        if last is not None and batch.seq <= last:
+            return  # told twice, because nobody knew whether it got through
+        if last is not None and batch.seq > last + 1:
+            self._forget_requests(owner)
+        self._seqs[owner] = batch.seq
+        self._last[owner] = max(self._last.get(owner, 0.0), now - age)
+        slots = [self._slot(name) for name in batch.names]
+        for pick in batch.picks:
+            self._pick(owner, pick, slots, batch.names, now - age)
+        for move in batch.moves:
+            self._move(f"{owner}-{move.number:x}", move, slots)
+        self._ended(batch)
+        if age < self._lease:
+            self._count(batch, slots)
+            for end in batch.ends.get(self.owner, ()):
+                self._on_end(_ended(self._pool.name, decode_end(end)))
+        self.heard.entries += len(batch.picks) + len(batch.moves) + len(batch.gone) + len(batch.vectors)
+
+    def _slot(self, name: str) -> int:
+        """Return the slot of the member called `name`; -1 without one."""
+        server = self._pool.get(name)
+        return -1 if server is None else server.slot
+
+    def _pick(
+        self, owner: str, pick: Pick, slots: Sequence[int], names: Sequence[str], told_at: float
+    ) -> None:
+        slot, blocks = _at(slots, pick.endpoint), unpack(pick.blocks)
+        if slot < 0:
+            return
+        if not 0 <= pick.held <= len(SIZES) - len(blocks):
+            raise Corrupt(f"{len(blocks)} blocks from {pick.held}")
+        pool = self._pool
+        pool.prefixes.record(slot, blocks, pick.held)
+        request = Foreign(
+            id=f"{owner}-{pick.number:x}",
+            slot=slot,
+            picked_at=told_at - pick.age_ms / 1000,
+            prompt_tokens=pick.prompt_tokens,
+            output_tokens=pick.output_tokens,
+            context_tokens=pick.context_tokens,
+            tail=blocks[-1] if blocks else pick.parent,
+            model=_at(names, pick.model),
+        )
+        request.ahead, request.mark = pool.fleet.heard(request, request.picked_at)
+        if pick.number:
+            pool.inflight.hear(request)
+
+    def _move(self, decision: str, move: Move, slots: Sequence[int]) -> None:
+        before, after = _at(slots, move.before), _at(slots, move.after)
+        blocks, pool = unpack(move.blocks), self._pool
+        if not 0 <= move.held <= len(blocks) <= len(SIZES):
+            raise Corrupt(f"{len(blocks)} blocks, {move.held} held")
+        if before >= 0:
+            pool.prefixes.drop(before, blocks[move.held :])
+        if after < 0:
+            return
+        pool.prefixes.record(after, blocks)
+        request = pool.inflight.unhear(decision)
+        if request is not None:
+            pool.fleet.unsent(request)
+            request.slot, request.prompt_tokens, request.answered = after, move.prompt_tokens, False
+            pool.fleet.heard(request, self._clock())
+            pool.inflight.hear(request)
+
+    def _ended(self, batch: Batch) -> None:
+        """Take off what a replica does not count any more; its totals come with the same batch."""
+        pool = self._pool
+        for number in batch.passed:
+            request = pool.inflight.others.requests.get(f"{batch.owner}-{number:x}")
+            if request is not None:
+                pool.fleet.passed(request)
+        for number in batch.gone:
+            pool.inflight.unhear(f"{batch.owner}-{number:x}")
+
+    def _count(self, batch: Batch, slots: Sequence[int]) -> None:
+        loads = {_at(slots, vector.endpoint): _load(vector) for vector in batch.vectors}
+        loads.pop(-1, None)
+        others = self._pool.inflight.others
+        if batch.whole:
+            others.only(batch.owner, loads)
+        else:
+            for slot, load in loads.items():
+                others.told(batch.owner, slot, load)
+        for slot, load in loads.items():
+            if not load.requests:
+                self._pool.rest(slot)
+        if loads:
+            self._pool.news()
+
+    def _forget_requests(self, owner: str) -> None:
+        for request in list(self._pool.inflight.others.of(owner)):
+            self._pool.inflight.unhear(request.id)
+
+
+def _at(things: Sequence[T], place: int) -> T:
+    if not 0 <= place < len(things):
+        raise Corrupt(f"no name {place}")
+    return things[place]
+
+
+def _load(vector: Vector) -> Load:
+    return Load(
+        vector.requests,
+        vector.prompt_tokens,
+        vector.output_tokens,
+        vector.context_tokens,
+        vector.unseen,
+        vector.finished,
+    )
+
+
+def _ended(pool: str, end: End) -> Ended:
+    try:
+        outcome = EndOutcome(end.outcome)
+    except ValueError as error:
+        raise Corrupt(str(error)) from error
+    return Ended(
+        pool=pool,
+        decision=end.decision,
+        outcome=outcome,
+        served=end.served,
+        status=end.status,
+        attempts=end.attempts,
+        seconds=end.seconds,
+        sent_after=end.sent_after,
+        answered_after=end.answered_after,
+        response_bytes=end.response_bytes,
+    )

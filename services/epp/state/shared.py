@@ -1,0 +1,112 @@
+"""The shared state of all pools of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Self
+
+from services.epp.pool import Pool
+from services.epp.records import Ended
+from services.epp.state.condition import Condition
+from services.epp.state.link import Client, Link, Pacing
+from services.epp.state.metrics import Lags
+from services.epp.state.share import Replica, Share
+
+
+class Shared:
+    """Makes the link of each pool, and finds whose a request is. `on_end` takes ends of requests picked here."""
+
+    def __init__(
+        self,
+        client: Client,
+        replica: Replica,
+        *,
+        prefix: str,
+        pacing: Pacing,
+        limit: int,
+        clock: Callable[[], float],
+        rng: random.Random,
+        condition: Condition,
+        lags: Lags,
+    ) -> None:
+        self.shares: dict[str, Share] = {}
+        self.on_end: Callable[[Ended], None] = _unknown
+        self.warmed: Callable[[], None] = _nobody
+        """Called when a pool has read what was there at the start."""
+        self._client = client
+        self._replica = replica
+        self._prefix = prefix
+        self._pacing = pacing
+        self._limit = limit
+        self._clock = clock
+        self._rng = rng
+        self._condition = condition
+        self._lags = lags
+        self._links: dict[str, Link] = {}
+        self._waits = True
+
+    async def run(self) -> None:
+        """Wait as long as requests may wait for a warm start."""
+        await asyncio.sleep(self._pacing.warm)
+        self._waits = False
+        self.warmed()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.aclose()
+
+    @property
+    def warm(self) -> bool:
+        """Whether every pool has read what was there at the start, or there was no more time for it."""
+        return not self._waits or all(share.warm for share in self.shares.values())
+
+    def link(self, pool: Pool) -> Link:
+        """Return the exchange of `pool`."""
+        share = self.shares.get(pool.name)
+        if share is None or share.pool is not pool:
+            share = self.shares[pool.name] = Share(
+                pool,
+                self._replica,
+                prefix=self._prefix,
+                clock=self._clock,
+                lease=self._pacing.lease,
+                limit=self._limit,
+                on_end=self.on_end,
+            )
+            self._links[pool.name] = Link(
+                self._client,
+                share,
+                pacing=self._pacing,
+                clock=self._clock,
+                rng=self._rng,
+                condition=self._condition,
+                lag=self._lags.of(pool.name),
+                warmed=self.warmed,
+            )
+        return self._links[pool.name]
+
+    def drop(self, pool: str) -> None:
+        """Forget a pool that is not configured any more."""
+        self.shares.pop(pool, None)
+        self._links.pop(pool, None)
+
+    def pass_on(self, end: Ended) -> bool:
+        """Tell the replica that picked it how a request ended; False when no other replica that lives did."""
+        share = self.shares.get(end.pool)
+        owner = end.decision.partition("-")[0]
+        if share is None or not share.inbox.lives(owner):
+            return False
+        share.outbox.ended(owner, end)
+        return True
+
+
+def _unknown(end: Ended) -> None:
+    """Take no end."""
+
+
+def _nobody() -> None:
+    """Wait for nothing."""

@@ -1,0 +1,168 @@
+"""What replicas say to each other, as bytes: batches in a pool's stream, and each replica's lease.
+
+Both are msgpack. Arrays may grow at their end, which older readers ignore; anything else is another `VERSION`, whose
+batches others skip. No moment of any machine's clock is in them, only ages: clocks need not agree. Servers are named
+by address, as every replica numbers them otherwise.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import msgspec
+
+VERSION = 1
+FIELD = b"b"
+"""The one field of a stream's entries."""
+
+
+class Pick(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A prompt was sent to a server."""
+
+    number: int
+    """Of the decision among its replica's; 0 when its end is not told."""
+    endpoint: int
+    """Place in `Batch.names`, like `model`."""
+    model: int
+    age_ms: int
+    prompt_tokens: int
+    output_tokens: int
+    context_tokens: int
+    held: int
+    """Blocks of the prompt that the server already held."""
+    parent: int
+    """The last of these; 0 without."""
+    blocks: bytes
+    """The others, as by `pack`."""
+
+
+class Move(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A prompt went to another server than the pick said."""
+
+    number: int
+    before: int
+    after: int
+    """Places in `Batch.names`."""
+    prompt_tokens: int
+    held: int
+    """Blocks that the server before already held when it was picked."""
+    blocks: bytes
+    """All blocks of the prompt."""
+
+
+class Vector(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """All that a replica has in flight at one server: the fields of `Load`."""
+
+    endpoint: int
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+    context_tokens: int
+    unseen: int
+    finished: int
+
+
+class End(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The end of a request, as the proxy told somebody who had not picked it: the fields of `records.Ended`."""
+
+    decision: str
+    outcome: str
+    served: str | None
+    status: int
+    attempts: int
+    seconds: float
+    sent_after: float | None
+    answered_after: float | None
+    response_bytes: int
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """What one replica has to say of one pool."""
+
+    version: int
+    owner: str
+    seq: int
+    """Counts the owner's batches for this pool from 1."""
+    whole: bool
+    """What is not in `vectors` is nothing."""
+    names: tuple[str, ...] = ()
+    """Addresses and models; the others refer to them by place."""
+    picks: tuple[Pick, ...] = ()
+    moves: tuple[Move, ...] = ()
+    passed: tuple[int, ...] = ()
+    """Decisions whose prompt has been computed."""
+    gone: tuple[int, ...] = ()
+    """Decisions that `vectors` do not count any more."""
+    vectors: tuple[Vector, ...] = ()
+    ends: dict[str, tuple[msgspec.Raw, ...]] = {}
+    """`End`s, by the replica that picked."""
+
+
+class _Head(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+
+
+class UnknownVersion(ValueError):
+    """Somebody speaks another version."""
+
+
+class Corrupt(ValueError):
+    """These bytes say nothing."""
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_BATCH = msgspec.msgpack.Decoder(Batch)
+_HEAD = msgspec.msgpack.Decoder(_Head)
+_END = msgspec.msgpack.Decoder(End)
+
+
+def encode(batch: Batch) -> bytes:
+    """Return `batch` as bytes."""
+    return _ENCODER.encode(batch)
+
+
+def decode(data: bytes) -> Batch:
+    """Read what `encode` wrote; raise `UnknownVersion` or `Corrupt` for anything else."""
+    try:
+        batch = _BATCH.decode(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _why_not(data, error) from error
+    if batch.version != VERSION:
+        raise UnknownVersion(f"version {batch.version}, expected {VERSION}")
+    return batch
+
+
+def encode_end(end: End) -> msgspec.Raw:
+    """Return `end` as a part of a batch that only its addressee reads."""
+    return msgspec.Raw(_ENCODER.encode(end))
+
+
+def decode_end(data: msgspec.Raw) -> End:
+    """Read what `encode_end` wrote; raise `Corrupt` for anything else."""
+    try:
+        return _END.decode(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupt(str(error)) from error
+
+
+def pack(blocks: Sequence[int]) -> bytes:
+    """Return block hashes as bytes, eight for each."""
+    return struct.pack(f"<{len(blocks)}Q", *blocks)
+
+
+def unpack(data: bytes) -> tuple[int, ...]:
+    """Read what `pack` wrote; raise `Corrupt` for anything else."""
+    try:
+        return struct.unpack(f"<{len(data) // 8}Q", data)
+    except struct.error as error:
+        raise Corrupt(f"{len(data)} bytes of blocks") from error
+
+
+def _why_not(data: bytes, error: Exception) -> ValueError:
+    """Say whether `data` may well be good for somebody who knows its version."""
+    try:
+        version = _HEAD.decode(data).version
+    except (msgspec.MsgspecError, ValueError):
+        return Corrupt(str(error))
+    return Corrupt(str(error)) if version == VERSION else UnknownVersion(f"version {version}")
