@@ -20,6 +20,7 @@ from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
+from services.epp.proxies import Proxies
 from services.epp.redis_probe import RedisProbe
 from services.epp.reload import Live
 from services.epp.service import EndpointPicker
@@ -71,9 +72,10 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         if config.redis.url:
             probe = RedisProbe(config.redis.url, observer.redis)
             await upkeep.enter_async_context(background(probe.run(), on_failure=upkeep.failed))
+        proxies = Proxies(director.lost)
         handlers = (
-            AccessLog(director, observer).handler(),
-            EndpointDiscovery(pools, changes, observer).handler(),
+            AccessLog(director, observer, proxies).handler(),
+            EndpointDiscovery(pools, changes, observer, proxies).handler(),
         )
         yield App(EndpointPicker(director, flow), handlers)
 

@@ -32,6 +32,8 @@ class Release(enum.StrEnum):
     ACCESS_LOG = "access_log"
     RESPONSE = "response"
     """The response phase of the request's own stream, or that stream's failure."""
+    PROXY_GONE = "proxy_gone"
+    """The proxy that it was picked for closed its last stream here."""
     UNKNOWN = "unknown"
     """The access log named a decision that is not in flight here: released before, expired, or another replica's."""
 
