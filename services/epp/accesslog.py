@@ -13,6 +13,7 @@ import grpc
 from services.epp.asking import OWN_NAMESPACE
 from services.epp.director import Director
 from services.epp.endpoints import join
+from services.epp.proxies import Proxies
 from services.epp.records import Ended, EndOutcome, Observer, Release
 from services.pb import accesslog_pb2 as pb
 
@@ -45,13 +46,17 @@ _OUTCOMES = (
 )
 """First match wins: a client that left also resets its server."""
 
+_MAX_DURATION = "max_duration_timeout"
+"""The details of an end by a route's `max_stream_duration`, which sets no flag."""
+
 
 class AccessLog:
     """The gRPC service."""
 
-    def __init__(self, director: Director, observer: Observer) -> None:
+    def __init__(self, director: Director, observer: Observer, proxies: Proxies) -> None:
         self._director = director
         self._observer = observer
+        self._proxies = proxies
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers."""
@@ -78,9 +83,10 @@ class AccessLog:
         messages: AsyncIterator[pb.StreamAccessLogsMessage],
         context: grpc.aio.ServicerContext[pb.StreamAccessLogsMessage, pb.StreamAccessLogsResponse],
     ) -> pb.StreamAccessLogsResponse:
-        del context
-        async for message in messages:
-            self.receive(message)
+        with self._proxies.stream(context.peer()) as named:
+            async for message in messages:
+                named(message.identifier.node.id)
+                self.receive(message)
         return pb.StreamAccessLogsResponse()
 
 
@@ -92,7 +98,7 @@ def ended(entry: pb.HTTPAccessLogEntry) -> Ended | None:
     own = common.metadata.filter_metadata[OWN_NAMESPACE].fields
     if "decision" not in own:
         return None
-    outcome = _outcome(common.response_flags)
+    outcome = _outcome(common.response_flags, entry.response.response_code_details)
     return Ended(
         pool=own["pool"].string_value if "pool" in own else "",
         decision=own["decision"].string_value,
@@ -107,7 +113,9 @@ def ended(entry: pb.HTTPAccessLogEntry) -> Ended | None:
     )
 
 
-def _outcome(flags: pb.ResponseFlags) -> EndOutcome:
+def _outcome(flags: pb.ResponseFlags, details: str) -> EndOutcome:
+    if details == _MAX_DURATION:
+        return EndOutcome.TIMED_OUT
     for outcome, names in _OUTCOMES:
         if any(getattr(flags, name) for name in names):
             return outcome

@@ -20,6 +20,7 @@ from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
+from services.epp.proxies import Proxies
 from services.epp.reload import Live
 from services.epp.service import EndpointPicker
 from services.epp.state import Alone
@@ -67,7 +68,8 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     parts.readiness.set(False)
     changes = Changes()
     upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng, shared=shared)
-    log = AccessLog(director, observer)
+    proxies = Proxies(director.lost)
+    log = AccessLog(director, observer, proxies)
     async with upkeep:
         if shared is not None:
             shared.on_end = log.take
@@ -76,7 +78,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         await upkeep.follow(config)
         live = Live(assembly, pools, director, upkeep)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
-        handlers = (log.handler(), EndpointDiscovery(pools, changes, observer).handler())
+        handlers = (log.handler(), EndpointDiscovery(pools, changes, observer, proxies).handler())
         yield App(EndpointPicker(director, flow), handlers)
 
 

@@ -7,6 +7,7 @@ import math
 from services.epp.director import Ask
 from services.epp.flow.config import seconds
 from services.epp.flow.policies import DEFAULT_FLOW
+from services.epp.proxies import proxy_name
 from services.epp.scheduling import subset
 from services.extproc.errors import BadRequest
 from services.extproc.events import Headers, Metadata, Request, Value
@@ -29,6 +30,7 @@ MODEL = "x-gateway-model-name"
 BASE_MODEL = "x-gateway-base-model-name"
 CLUSTER_ATTRIBUTE = "xds.cluster_name"
 CLUSTER_PREFIX = "pool-"
+NODE_ATTRIBUTE = "xds.node.id"
 
 LONGEST = 9
 """Digits of a time in a header: more is a mistake, and no number that somebody waits for."""
@@ -36,12 +38,15 @@ LONGEST = 9
 _BODYLESS = frozenset({Dialect.OTHER, Dialect.MODELS})
 
 
-def ask_of(request: Request, pool: str, digest: Digest | None) -> Ask:
+def ask_of(request: Request, pool: str, digest: Digest | None, peer: str = "") -> Ask:
     """Return what `request` asks for. `pool` is what the stream's own metadata names, `digest` what came with it.
+
+    `peer` is the proxy's address, as gRPC writes it.
 
     Raises `BadRequest` for a body that cannot be read, and for a time that is none.
     """
     headers = request.headers
+    node = request.attributes.get(NODE_ATTRIBUTE)
     return Ask(
         digest=digest or _digest(request),
         pool=pool or _pool_of_metadata(request) or _pool_of_cluster(request),
@@ -54,6 +59,7 @@ def ask_of(request: Request, pool: str, digest: Digest | None) -> Ask:
         first_token_slo=next(
             (_ms(name, value) for name, value in _given(headers, FIRST_TOKEN_SLO)), math.inf
         ),
+        proxy=proxy_name(peer, node) if isinstance(node, str) else "",
     )
 
 

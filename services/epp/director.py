@@ -47,6 +47,8 @@ class Ask:
     """Seconds that the client is willing to wait for a place."""
     first_token_slo: float = math.inf
     """Seconds in which the client wants its first token."""
+    proxy: str = ""
+    """For whom it is picked; empty when that does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,12 @@ class Director:
         if (found := self.pools.get(pool)) is not None:
             found.served(decision, address)
 
+    def lost(self, proxy: str) -> None:
+        """End all that was picked for a proxy that is gone: nobody else would tell."""
+        for pool in list(self.pools.values()):
+            for entry in [entry for entry in pool.inflight if entry.proxy == proxy]:
+                self.release(pool.name, entry.id, Release.PROXY_GONE)
+
     def now(self) -> float:
         """Return what the clock says, in seconds."""
         return self._clock()
@@ -199,7 +207,7 @@ class Director:
             by = decision.verdicts[-1].plugin
             raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
         explained = self._explain(situation, candidates, decision, ask.fairness)
-        return self._reserve(pool, decision, situation, ask.fairness, explained)
+        return self._reserve(pool, decision, situation, ask, explained)
 
     def pool(self, name: str) -> Pool:
         """Return the pool called `name`, or the default one; raise `Unavailable` when there is none."""
@@ -248,7 +256,7 @@ class Director:
         return compact(explanation)
 
     def _reserve(
-        self, pool: Pool, decision: Decision, situation: Situation, fairness: str, explained: str
+        self, pool: Pool, decision: Decision, situation: Situation, ask: Ask, explained: str
     ) -> Reservation:
         first, digest = decision.servers[0], situation.digest
         id_ = self._next_id
@@ -257,8 +265,9 @@ class Director:
         if decision.prefill is not None:
             # The prompt is this server's work. Whoever ends the request ends this too.
             prefiller = decision.prefill.servers[0]
-            pool.reserve(_entry(id_ + PREFILL, prefiller, situation, output_tokens=0))
-        entry = _entry(id_, first, situation, output_tokens=output, fairness=fairness)
+            prefill = _entry(id_ + PREFILL, prefiller, situation, output_tokens=0, ask=Ask(digest))
+            pool.reserve(prefill)
+        entry = _entry(id_, first, situation, output_tokens=output, ask=ask)
         pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
         headers = self._scheduler.chosen(situation, decision)
         return Reservation(id_, pool, decision, explained, headers)
@@ -281,9 +290,7 @@ class Director:
         )
 
 
-def _entry(
-    id_: str, server: Server, situation: Situation, *, output_tokens: int, fairness: str = ""
-) -> Entry:
+def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int, ask: Ask) -> Entry:
     digest, matched = situation.digest, situation.matches.get(server.slot, 0)
     return Entry(
         id=id_,
@@ -299,7 +306,8 @@ def _entry(
         max_tokens=digest.max_tokens,
         prompt_bytes=digest.prompt_bytes,
         priority=situation.priority,
-        fairness=fairness,
+        fairness=ask.fairness,
+        proxy=ask.proxy,
     )
 
 

@@ -24,6 +24,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 from services.epp.endpoints import split
 from services.epp.pool import Pool
+from services.epp.proxies import Proxies
 from services.epp.records import Observer
 from services.extproc.background import background
 
@@ -114,10 +115,13 @@ class Subscription:
 class EndpointDiscovery:
     """The gRPC service."""
 
-    def __init__(self, pools: Mapping[str, Pool], changes: Changes, observer: Observer) -> None:
+    def __init__(
+        self, pools: Mapping[str, Pool], changes: Changes, observer: Observer, proxies: Proxies
+    ) -> None:
         self._pools = pools
         self._changes = changes
         self._observer = observer
+        self._proxies = proxies
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server registers."""
@@ -132,9 +136,10 @@ class EndpointDiscovery:
         context: grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse],
     ) -> None:
         subscription = Subscription(self._pools, self._observer)
-        with self._changes.subscribe() as due:
+        with self._changes.subscribe() as due, self._proxies.stream(context.peer()) as named:
             async with background(_push(subscription, due, context)):
                 async for request in requests:
+                    named(request.node.id if request.node else "")
                     subscription.receive(request)
                     due.set()
 

@@ -49,6 +49,8 @@ class Entry:
     """All prompt tokens that its server was ever sent, up to the end of this prompt."""
     batch: float = 0.0
     """Size of the server's batch at the pick, in sequences."""
+    proxy: str = ""
+    """Which proxy it was picked for (`proxies.proxy_name`); empty when that did not say."""
 
 
 LOOKS = 5

@@ -34,6 +34,8 @@ class Release(enum.StrEnum):
     """The response phase of the request's own stream, or that stream's failure."""
     PASSED_ON = "passed_on"
     """The access log named a decision of another replica, which was told."""
+    PROXY_GONE = "proxy_gone"
+    """The proxy that it was picked for closed its last stream here."""
     UNKNOWN = "unknown"
     """The access log named a decision that is not in flight here: released before, expired, or a replica's that is gone."""
 

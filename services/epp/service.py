@@ -17,7 +17,7 @@ from services.epp.records import Ended, EndOutcome, Release
 from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream, Wait
 from services.extproc.errors import ExtProcError
 from services.extproc.events import End, Outcome, Request, ResponseChunk, ResponseHead, Value
-from services.extproc.exchange import Exchange, FailMode
+from services.extproc.exchange import PEER, Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import KEY, NAMESPACE
 from services.openai.errors import error_body
@@ -34,10 +34,11 @@ It comes before the key `pool` of the request's own metadata, and that before th
 class PickExchange(Exchange):
     """One request: picked once, followed to its end as far as this stream gets to see it."""
 
-    def __init__(self, director: Director, flow: FlowControl | None, pool: str) -> None:
+    def __init__(self, director: Director, flow: FlowControl | None, pool: str, peer: str = "") -> None:
         self._director = director
         self._flow = flow
         self._pool = pool
+        self._peer = peer
         self._forget_digest = False
         self._ticket: Ticket | None = None
         self._reservation: Reservation | None = None
@@ -51,7 +52,7 @@ class PickExchange(Exchange):
         """Pick, or raise why not; with flow control, perhaps after a wait."""
         digest = attached(request.metadata)
         self._forget_digest = digest is not None
-        entered = self._enter(ask_of(request, self._pool, digest))
+        entered = self._enter(ask_of(request, self._pool, digest, self._peer))
         if isinstance(entered, Ticket):
             self._ticket = entered
             return Wait(entered.seconds + EARLY)
@@ -152,7 +153,7 @@ class EndpointPicker:
 
     def open(self, context: Mapping[str, str]) -> PickExchange:
         """Start an exchange for the pool that the stream's initial metadata names, if it does."""
-        return PickExchange(self._director, self._flow, context.get(POOL, ""))
+        return PickExchange(self._director, self._flow, context.get(POOL, ""), context.get(PEER, ""))
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the client's dialect."""

@@ -62,6 +62,10 @@ class Exchange:
         """Release what this exchange holds. Called exactly once."""
 
 
+PEER = ":peer"
+"""Key of a stream's context: the proxy's address as gRPC writes it. No metadata can be called so."""
+
+
 class Service(Protocol):
     """What the transport needs of a service."""
 
@@ -70,7 +74,7 @@ class Service(Protocol):
     fail_mode: FailMode
 
     def open(self, context: Mapping[str, str]) -> Exchange:
-        """Start an exchange. `context` is the gRPC initial metadata that the filter or route sets, lower case."""
+        """Start an exchange. `context` is the gRPC initial metadata that the filter or route sets, lower case, and `PEER`."""
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the words of the client's API dialect. `request` is None where none was seen."""

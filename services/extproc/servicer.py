@@ -11,7 +11,7 @@ from services.extproc import wire
 from services.extproc.budget import Budget
 from services.extproc.conversation import Conversation
 from services.extproc.errors import ProtocolError
-from services.extproc.exchange import Service
+from services.extproc.exchange import PEER, Service
 from services.extproc.messages import Reply
 from services.extproc.observe import Observer
 
@@ -41,7 +41,7 @@ class Servicer:
         """
         conversation = Conversation(
             self._service,
-            initial_metadata(context),
+            {**initial_metadata(context), PEER: context.peer()},
             body_limit=self._body_limit,
             budget=self._budget,
             observer=self._observer,

@@ -8,7 +8,7 @@ import json
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class FakeServer:
     status: int = 200
     hold: asyncio.Event | None = None
     """Answers to `/metrics` wait for it."""
+    thinks: asyncio.Event | None = None
+    """Answers to chats wait for it."""
     seen: Counter[str] = field(default_factory=Counter)
 
 
@@ -52,6 +54,8 @@ async def fake_server(host: str = LOOPBACK, port: int = 0) -> AsyncIterator[Fake
     async def chat(request: web.Request) -> web.Response:
         fake.seen["chat"] += 1
         await request.read()
+        if fake.thinks is not None:
+            await fake.thinks.wait()
         version, pool = request.version, request.headers.get("x-pool", "")
         return web.json_response(
             {"served": fake.address, "http": f"{version.major}.{version.minor}", "pool": pool}
@@ -67,8 +71,9 @@ async def fake_server(host: str = LOOPBACK, port: int = 0) -> AsyncIterator[Fake
     try:
         yield fake
     finally:
-        if fake.hold is not None:
-            fake.hold.set()
+        for event in (fake.hold, fake.thinks):
+            if event is not None:
+                event.set()
         await runner.cleanup()
 
 
@@ -97,17 +102,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def envoy(config: dict[str, Any], folder: Path) -> AsyncIterator[None]:
-    """Run Envoy with `config`."""
-    path = folder / "envoy.json"
+async def envoy(config: dict[str, Any], folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Envoy with `config`. A test may end it early."""
+    path = folder / f"envoy-{config['node']['id']}.json"
     path.write_text(json.dumps(config))
     log = (folder / "envoy.log").open("wb")
     options = ("-c", str(path), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
     process = await asyncio.create_subprocess_exec(str(ENVOY), *options, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
         log.close()
 
@@ -130,18 +136,25 @@ def any_port(seed: int) -> int:
 
 
 def envoy_config(
-    *, epp: int, port: int, digest: str = "", pools: Sequence[str] = ("llama",), fail_open: bool = False
+    *,
+    epp: int,
+    port: int,
+    digest: str = "",
+    pools: Sequence[str] = ("llama",),
+    fail_open: bool = False,
+    node: str = "test",
+    action: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Return the smallest gateway: the pick, membership by EDS, ends by the access log.
 
     With `digest` the picker gets headers only and that digest as metadata, as from a router in front of it; without,
-    it gets the body. Every route leads to the first of `pools`.
+    it gets the body. Every route leads to the first of `pools`, with the settings of `action`.
     """
     pick = _ext_proc("NONE" if digest else "BUFFERED", fail_open=fail_open)
     filters = [*([_attach(digest)] if digest else []), pick, _router()]
     http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     return {
-        "node": {"id": "test", "cluster": "test"},
+        "node": {"id": node, "cluster": "test"},
         "static_resources": {
             "listeners": [
                 {
@@ -157,7 +170,7 @@ def envoy_config(
                                         "stat_prefix": "edge",
                                         "access_log": [_access_log()],
                                         "http_filters": filters,
-                                        "route_config": {"virtual_hosts": [_routes(pools[0])]},
+                                        "route_config": {"virtual_hosts": [_routes(pools[0], action or {})]},
                                     },
                                 }
                             ]
@@ -212,7 +225,7 @@ def _ext_proc(body: str, *, fail_open: bool) -> dict[str, Any]:
             "processing_mode": modes,
             "message_timeout": "5s",
             "failure_mode_allow": fail_open,
-            "request_attributes": ["xds.cluster_name"],
+            "request_attributes": ["xds.cluster_name", "xds.node.id"],
             "metadata_options": {
                 "forwarding_namespaces": {"untyped": ["gw.bbr"]},
                 "receiving_namespaces": {"untyped": ["envoy.lb", "gw.epp", "gw.bbr"]},
@@ -226,9 +239,9 @@ def _router() -> dict[str, Any]:
     return {"name": "envoy.filters.http.router", "typed_config": {"@type": kind}}
 
 
-def _routes(pool: str) -> dict[str, Any]:
+def _routes(pool: str, action: Mapping[str, object]) -> dict[str, Any]:
     retry = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
-    route = {"match": {"prefix": "/"}, "route": {"cluster": f"pool-{pool}", "retry_policy": retry}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": f"pool-{pool}", "retry_policy": retry, **action}}
     return {"name": "all", "domains": ["*"], "routes": [route]}
 
 

@@ -22,6 +22,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from services.epp.accesslog import AccessLog
 from services.epp.director import Ask
+from services.epp.proxies import Proxies
 from services.epp.records import Ended, EndOutcome, Release, Silent
 from services.openai.digest import Digest
 from services.pb import accesslog_pb2 as pb
@@ -50,7 +51,7 @@ class Rig:
         self.seen = Recorder()
         self.pool = pool_of(3, clock)
         self.director = director_of(self.pool, clock=clock, observer=self.seen)
-        self.log = AccessLog(self.director, self.seen)
+        self.log = AccessLog(self.director, self.seen, Proxies(self.director.lost))
 
     def pick(self) -> tuple[str, str]:
         reservation = self.director.pick(Ask(Digest("m")))
@@ -80,6 +81,7 @@ def entry(
     pool: str = "llama",
     kind: AccessLogType = AccessLogType.DownstreamEnd,
     flags: Sequence[str] = (),
+    details: str = "via_upstream",
 ) -> HttpAccessLogEntry:
     own = {} if decision is None else {"decision": decision, "pool": pool}
     fields = {key: Value(string_value=value) for key, value in own.items()}
@@ -96,7 +98,9 @@ def entry(
             time_to_last_downstream_tx_byte=timedelta(seconds=1, milliseconds=500),
             upstream_request_attempt_count=1,
         ),
-        response=HttpResponseProperties(response_code=200, response_body_bytes=77),
+        response=HttpResponseProperties(
+            response_code=200, response_body_bytes=77, response_code_details=details
+        ),
     )
 
 
@@ -182,6 +186,13 @@ def test_flags_become_one_outcome(rig, flags, expected):
 
     assert rig.seen.ends[0].outcome is expected
     assert rig.in_flight == 0
+
+
+def test_a_route_that_ends_a_stream_shows_in_the_details_alone(rig):
+    """Envoy sets no flag for `max_stream_duration`, and the status has gone out as 200."""
+    rig.receive(entry(rig.pick()[0], details="max_duration_timeout"))
+
+    assert rig.seen.ends[0].outcome is EndOutcome.TIMED_OUT
 
 
 def test_the_server_that_served_is_told_to_the_pool(rig):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
+from collections.abc import Mapping
+
 import aiohttp
 import pytest
 
 from services.epp.accesslog import AccessLog
 from services.epp.config import EndpointPickerConfig, PoolSpec, Scrape
 from services.epp.reference_config import PluginRef, PluginSpec, ProfileSpec
+from services.extproc.background import background
 from services.extproc.lifecycle import Parts
 from services.openai.digest import encode
 from services.pb import accesslog_pb2 as pb
@@ -131,3 +137,70 @@ async def test_a_digest_from_the_router_is_used_and_does_not_come_back(tmp_path,
     found = [entry.common_properties.metadata.filter_metadata for entry in logged]
     assert all("decision" in metadata["gw.epp"].fields for metadata in found)
     assert [metadata["gw.bbr"].fields["digest"].string_value for metadata in found] == [""] * 6
+
+
+async def test_what_a_killed_envoy_had_in_flight_ends_with_it_and_nothing_else(tmp_path):
+    """It reports no ends any more; its broken streams tell. Another Envoy's requests go on counting."""
+    async with fake_server() as server, picker(config_of(server.address)) as running:
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        first, second = any_port(5), any_port(6)
+        async with (
+            envoy(envoy_config(epp=ports.grpc, port=first, node="one"), tmp_path) as one,
+            envoy(envoy_config(epp=ports.grpc, port=second, node="two"), tmp_path),
+            aiohttp.ClientSession() as session,
+        ):
+            for port in (first, second):
+                assert (await chat(session, f"http://127.0.0.1:{port}", "hello"))[0] == 200
+            await until(lambda: total(parts, "epp_inflight_requests") == 0)
+            server.thinks = asyncio.Event()
+            async with background(_ask(session, second)):
+                async with background(_ask(session, first)):
+                    await until(lambda: total(parts, "epp_inflight_requests") == 2)
+                    one.send_signal(signal.SIGKILL)
+                    await until(lambda: total(parts, "epp_inflight_requests") == 1)
+                assert total(parts, "epp_releases_total", by="proxy_gone") == 1
+                server.thinks.set()
+                await until(lambda: total(parts, "epp_releases_total", by="access_log") == 3)
+
+
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+
+async def _ask(session: aiohttp.ClientSession, port: int) -> None:
+    with contextlib.suppress(aiohttp.ClientError):
+        async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=HELLO) as answer:
+            await answer.read()
+
+
+@pytest.mark.parametrize(
+    ("seed", "action", "expected"),
+    [
+        (7, {"timeout": "0.2s"}, 504),
+        (8, {"max_stream_duration": {"max_stream_duration": "0.2s"}}, 504),
+        (9, {"retry_policy": {"retry_on": "connect-failure", "per_try_timeout": "0.2s"}}, 504),
+    ],
+    ids=["route", "stream", "try"],
+)
+async def test_a_request_whose_time_is_up_ends(
+    tmp_path, seed: int, action: Mapping[str, object], expected: int
+):
+    """Whoever's patience it was: the client knows, and nothing is left of the request."""
+    async with fake_server() as server, picker(config_of(server.address)) as running:
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        server.thinks = asyncio.Event()
+        port = any_port(seed)
+        async with (
+            envoy(envoy_config(epp=ports.grpc, port=port, action=action), tmp_path),
+            aiohttp.ClientSession() as session,
+        ):
+            url = f"http://127.0.0.1:{port}/v1/chat/completions"
+            status = 0
+            while status != expected:  # 503 while Envoy starts
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with session.post(url, json=HELLO) as answer:
+                        status = answer.status
+                await asyncio.sleep(0.01)
+            await until(lambda: total(parts, "epp_ends_total", outcome="timed_out") == 1)
+    assert total(parts, "epp_inflight_requests") == 0

@@ -89,7 +89,9 @@ async def test_two_pickers_share_load_prefixes_and_ends(server):
         known = theirs.director.finish(end, Release.ACCESS_LOG)
         await until(lambda: ours.requests() == theirs.requests() == 0)
 
-        assert matched == {theirs.pool.get(address).slot: len(prompt.blocks)}
+        server = theirs.pool.get(address)
+        assert server is not None
+        assert matched == {server.slot: len(prompt.blocks)}
         assert not known
         assert theirs.value("epp_releases_total", by="passed_on") == 1
         assert ours.value("epp_releases_total", by="access_log") == 1

@@ -184,7 +184,8 @@ def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
             forwarding=[BBR_METADATA, LB_METADATA, "envoy.lb.subset_hint"],
             receiving=[LB_METADATA, EPP_METADATA, BBR_METADATA],
         ),
-        request_attributes=["xds.route_name", "xds.cluster_name", "request.id"],
+        # xds.node.id: with the peer's address it tells the EPP which Envoy a pick was for, should that one die.
+        request_attributes=["xds.cluster_name", "xds.node.id"],
     )
 
 
