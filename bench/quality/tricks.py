@@ -39,7 +39,7 @@ TRICKS: Mapping[str, Callable[[str], str]] = {
     "rot13": lambda text: codecs.encode(text, "rot13"),
     "spelled out": " ".join,
 }
-"""Name → the text so written. The last three need a judge that understands text."""
+"""Name → the text so written. What the view does not undo needs a judge that understands text."""
 
 
 class Trick(msgspec.Struct, frozen=True):

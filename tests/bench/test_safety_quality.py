@@ -90,7 +90,7 @@ def test_writing_attacks_otherwise_shows_what_the_view_is_for():
     assert (found["as it is"].viewed.hits, found["as it is"].viewed.total) == (1, 1)
     assert (found["Cyrillic look-alikes"].viewed.hits, found["Cyrillic look-alikes"].bare.hits) == (1, 0)
     assert (found["base64 twice"].viewed.hits, found["base64 twice"].bare.hits) == (1, 0)
-    assert found["rot13"].viewed.hits == 0
+    assert found["spelled out"].viewed.hits == 0
 
 
 @pytest.mark.parametrize(
