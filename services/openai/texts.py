@@ -240,7 +240,7 @@ _KINDS: dict[str, Kind] = {
     "summary": Kind.REASONING, "refusal": Kind.REFUSAL, "arguments": Kind.ARGUMENTS, "partial_json": Kind.ARGUMENTS,
     "name": Kind.NAME, "tools": Kind.SCHEMA, "functions": Kind.SCHEMA, "parameters": Kind.SCHEMA,
     "response_format": Kind.SCHEMA, "input_schema": Kind.SCHEMA, "json_schema": Kind.SCHEMA,
-    "image_url": Kind.LINK, "file_url": Kind.LINK, "video_url": Kind.LINK, "audio_url": Kind.LINK,
+    "file": Kind.CONTENT, "image_url": Kind.LINK, "file_url": Kind.LINK, "video_url": Kind.LINK, "audio_url": Kind.LINK,
     "prompt_token_ids": Kind.TOKENS, "token_ids": Kind.TOKENS, "tokens": Kind.TOKENS,
     "encrypted_content": Kind.ENCODED, "redacted_thinking": Kind.ENCODED, "file_data": Kind.MEDIA,
     "b64_json": Kind.MEDIA, "prompt_embeds": Kind.ENCODED,

@@ -195,14 +195,14 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def free_book(*, bbr: int | None = None, epp: int | None = None) -> AddressBook:
-    """Return free ports for all that Envoy's configuration names; `bbr` and `epp` where those have one already."""
-    gateway, admin, own_bbr, safety, own_epp = free_ports(5)
+def free_book(*, bbr: int | None = None, safety: int | None = None, epp: int | None = None) -> AddressBook:
+    """Return free ports for all that Envoy's configuration names; services that run have one already."""
+    gateway, admin, own_bbr, own_safety, own_epp = free_ports(5)
     return AddressBook(
         gateway=Address("127.0.0.1", gateway),
         admin=Address("127.0.0.1", admin),
         bbr=Address("127.0.0.1", bbr or own_bbr),
-        safety=Address("127.0.0.1", safety),
+        safety=Address("127.0.0.1", safety or own_safety),
         epp=Address("127.0.0.1", epp or own_epp),
     )
 

@@ -96,7 +96,13 @@ def completions(pieces):
     return [sse.event(body(head | {"choices": [choice]})) for choice in choices] + [sse.event(b"[DONE]")]
 
 
-def messages(pieces):
+def messages(pieces, *, kind="text"):
+    """Return a stream of one block; `kind` is the field that says its pieces."""
+    opened = {
+        "text": {"type": "text", "text": ""},
+        "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+        "partial_json": {"type": "tool_use", "id": "toolu_1", "name": TOOL, "input": {}},
+    }[kind]
     start: dict[str, object] = {
         "type": "message_start",
         "message": {
@@ -112,11 +118,11 @@ def messages(pieces):
     }
     events: list[dict[str, object]] = [
         start,
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_start", "index": 0, "content_block": opened},
         {"type": "ping"},
     ]
     events += [
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+        {"type": "content_block_delta", "index": 0, "delta": {"type": _BLOCKS[kind], kind: piece}}
         for piece in pieces
     ]
     events += [
@@ -131,34 +137,67 @@ def messages(pieces):
     return [_named(event) for event in events]
 
 
+_BLOCKS = {"text": "text_delta", "thinking": "thinking_delta", "partial_json": "input_json_delta"}
+_ANSWER: dict[str, object] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "model": "m",
+    "status": "in_progress",
+    "output": [],
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+}
+
+
 def responses(pieces):
+    """Return a stream of one message, with the four events at its end that repeat all of it."""
     text = "".join(pieces)
-    answer: dict[str, object] = {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": "m",
-        "status": "in_progress",
-        "output": [],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-    }
     place: dict[str, object] = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": text, "annotations": []}
     item = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "status": "completed",
-        "content": [{"type": "output_text", "text": text, "annotations": []}],
+        "content": [part],
     }
-    events: list[dict[str, object]] = [{"type": "response.created", "response": answer}]
+    empty = item | {"status": "in_progress", "content": []}
+    events: list[dict[str, object]] = [
+        {"type": "response.created", "response": _ANSWER},
+        {"type": "response.output_item.added", "output_index": 0, "item": empty},
+        {"type": "response.content_part.added", **place, "part": part | {"text": ""}},
+    ]
     events += [
         {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in pieces
     ]
     events += [{"type": "response.output_text.done", **place, "text": text, "logprobs": []}]
-    events += [{"type": "response.output_item.done", "output_index": 0, "item": item}]
-    events += [{"type": "response.completed", "response": answer | {"status": "completed", "output": [item]}}]
+    events += [{"type": "response.content_part.done", **place, "part": part}]
+    return _completed(events, item)
+
+
+def response_arguments(pieces):
+    """Return a stream of one function call."""
+    call = {"id": "fc_1", "type": "function_call", "call_id": "call_1", "name": TOOL, "status": "completed"}
+    place: dict[str, object] = {"item_id": "fc_1", "output_index": 0}
+    kind = "response.function_call_arguments"
+    text = "".join(pieces)
+    events: list[dict[str, object]] = [
+        {"type": "response.created", "response": _ANSWER},
+        {"type": "response.output_item.added", "output_index": 0, "item": call | {"arguments": ""}},
+    ]
+    events += [{"type": f"{kind}.delta", **place, "delta": piece} for piece in pieces]
+    events += [{"type": f"{kind}.done", **place, "arguments": text}]
+    return _completed(events, call | {"arguments": text})
+
+
+def _completed(events, item):
+    done = _ANSWER | {"status": "completed", "output": [item]}
+    events += [
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": done},
+    ]
     return [_named(event | {"sequence_number": number}) for number, event in enumerate(events)]
 
 
@@ -181,17 +220,20 @@ def said(stream):
 
 def _said(document):
     kind = document.get("type", "")
-    if kind == "response.output_text.delta":
+    if kind.startswith("response.") and kind.endswith(".delta"):
         return document["delta"]
     if kind == "content_block_delta":
-        return document["delta"]["text"]
+        return "".join(document["delta"].get(field, "") for field in _BLOCKS)
     out = ""
     for choice in document.get("choices", []):
         delta = choice.get("delta", {})
-        out += choice.get("text", "") + (delta.get("content") or "") + (delta.get("reasoning_content") or "")
+        out += choice.get("text", "") + "".join(delta.get(field) or "" for field in _CHAT_TEXTS)
         for call in delta.get("tool_calls", []):
             out += call["function"].get("name", "").removeprefix(TOOL) + call["function"].get("arguments", "")
     return out
+
+
+_CHAT_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 def _chat(delta, index=0, finish=None):

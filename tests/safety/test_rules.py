@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import random
+import re
+import string
 
 import pytest
+import re2
 
+from services.safety.checks import patterns
 from services.safety.checks.rules import MAX_WORDS, Rule, RuleError, blocklist, built_in
 from services.safety.checks.ruleset import RuleSet
 from services.safety.verdict import Finding
@@ -41,6 +45,36 @@ def test_a_rule_finds_its_examples(rule, text):
 def test_a_rule_passes_over_its_near_misses(rule, text):
     """What only looks like it is not it."""
     assert RuleSet([RULES[rule]]).scan(text) == []
+
+
+def written(node, rng):
+    """Return a random text that `node` matches."""
+    match node:
+        case patterns.Char(source):
+            plain = source[-1] if len(source) < 3 and not source.startswith("\\") else ""
+            fits = [c for c in plain + string.printable if re.fullmatch(source, c)]
+            return rng.choice(fits) if fits else "\u200b"
+        case patterns.Sequence(items):
+            return "".join(written(item, rng) for item in items)
+        case patterns.Choice(options):
+            return written(rng.choice(options), rng)
+        case patterns.Repeat(item, low, high):
+            most = low + 2 if high is None else min(high, low + 4)
+            return "".join(written(item, rng) for _ in range(rng.randint(low, most)))
+    return ""
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.keywords], ids=lambda rule: rule.id)
+def test_a_keyword_is_in_every_match(rule):
+    """Else a match would be passed over where no keyword stands: two spaces in place of one, for instance."""
+    rng, node = random.Random(3), patterns.parse(rule.pattern)
+    flags = "(?i)" if rule.ignore_case else ""
+    for _ in range(300):
+        text = written(node, rng)
+        if rule.ignore_case:
+            text = "".join(rng.choice([char.upper(), char.lower()]) for char in text)
+        if re2.search(flags + rule.pattern, text):
+            assert any(keyword.casefold() in text.casefold() for keyword in rule.keywords), text
 
 
 @pytest.mark.parametrize(("rule", "text"), examples("hit") + examples("miss"))

@@ -117,7 +117,12 @@ async def test_a_block_in_the_first_window_is_a_valid_stream(dialect):
             "message_stop",
         ]
     if dialect == "responses":
-        assert kinds == ["response.created", "response.incomplete"]
+        assert kinds == [
+            "response.created",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.incomplete",
+        ]
 
 
 async def test_a_late_judge_ends_the_stream_where_the_policy_is_closed():

@@ -44,6 +44,17 @@ SINGLE: Mapping[str, Trick] = {
 }
 """Of single characters: what a stream is followed through, at any cut."""
 
+ESCAPED: Mapping[str, Trick] = {
+    "URL-encoding": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    r"\u escapes": lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
+    r"\x escapes": lambda text: "".join(f"\\x{ord(char):02x}" for char in text),
+    "entities": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "half escaped": lambda text: text[:5] + "".join(f"\\u00{ord(char):02X}" for char in text[5:]),
+    "\\u{} escapes": lambda text: "".join(f"\\u{{{ord(char):x}}}" for char in text),
+    "homoglyphs in URL-encoding": lambda text: urllib.parse.quote(text.translate(_CYRILLIC)),
+}
+"""Character by character: a stream is followed through these too."""
+
 WRAPPED: Mapping[str, Trick] = {
     "tag characters": lambda text: "".join(chr(0xE0000 + ord(char)) for char in text),
     "variation selectors": selectors,
@@ -60,12 +71,7 @@ WRAPPED: Mapping[str, Trick] = {
     "hex with spaces": lambda text: text.encode().hex(" "),
     "hex with 0x": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
     "hex behind a letter": lambda text: "z" + text.encode().hex(),
-    "URL-encoding": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
     "URL-encoding twice": lambda text: "".join(f"%25{byte:02X}" for byte in text.encode()),
-    r"\u escapes": lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
-    r"\x escapes": lambda text: "".join(f"\\x{ord(char):02x}" for char in text),
-    "entities": lambda text: "".join(f"&#{ord(char)};" for char in text),
-    "half escaped": lambda text: text[:5] + "".join(f"\\u00{ord(char):02X}" for char in text[5:]),
     "base64 in full-width": lambda text: "".join(
         chr(ord(char) + 0xFEE0) for char in base64_of(text).rstrip("=")
     ),
@@ -74,10 +80,20 @@ WRAPPED: Mapping[str, Trick] = {
 }
 """Of runs: what is seen in whole texts and windows, not by the hold of a stream."""
 
-UNSEEN: Mapping[str, Trick] = {
+CIPHERS: Mapping[str, Trick] = {
     "rot13": lambda text: codecs.encode(text, "rot13"),
+    "rot13 in full-width": lambda text: SINGLE["full-width"](codecs.encode(text, "rot13")),
+}
+"""Of letters: seen as `WRAPPED` is. Leetspeak is one for words; a key loses its digits by it."""
+
+LEET: Mapping[str, Trick] = {
+    "leetspeak": lambda text: text.translate(str.maketrans("aeiostb", "4310578")),
+    "leetspeak, l": lambda text: text.translate(str.maketrans("aelostb", "@310$78")),
+    "leetspeak, one letter": lambda text: text.replace("o", "0", 1),
+}
+
+UNSEEN: Mapping[str, Trick] = {
     "reversed": lambda text: text[::-1],
     "spelled out": " ".join,
-    "leetspeak": lambda text: text.replace("A", "4").replace("E", "3"),
 }
 """What no view undoes: a language rather than an encoding. Only a judge that understands text sees it."""

@@ -1,8 +1,8 @@
 """A check that looks at every view of a text and reports where in the original its findings stand.
 
-A whole text is scanned in all its views. A stream is scanned as it is and folded, character by character: for these two
-nothing of a match leaves. Encodings, and text hidden in tags or variation selectors, need the whole run to be read:
-those only a whole text or a window shows.
+A whole text is scanned in all its views. A stream is scanned as it is and, character by character, with escapes undone
+and characters folded: for these two nothing of a match leaves. Encodings, ciphers, and text hidden in tags or variation
+selectors need more than the next character to be read: those only a whole text or a window shows (`hidden`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from services.safety.canonical.characters import fold
-from services.safety.canonical.view import Piece, Span, View, folded, shifted
-from services.safety.canonical.views import is_plain, views
+from services.safety.canonical.escapes import may_begin, open_from
+from services.safety.canonical.view import Piece, Span, View, shifted
+from services.safety.canonical.views import followed, readings
 from services.safety.checks.base import Check, Scan, Scanner
 from services.safety.verdict import Finding
 
@@ -40,10 +41,16 @@ class Canonical:
     def scan(self, text: str) -> Sequence[Finding]:
         """Return the findings in `text` and in its views, each once."""
         found = self.inner.scan(text)
-        if is_plain(text):
-            return found
-        more = [_placed(view, finding) for view in views(text) for finding in self.inner.scan(view.text)]
+        more = [_placed(view, finding) for view in readings(text) for finding in self.inner.scan(view.text)]
         return _Once().keep([*found, *more]) if more else found
+
+    def hidden(self, text: str) -> Sequence[Finding]:
+        """Return the findings in a whole text that a stream of it would not show."""
+        if not (found := self.scan(text)):
+            return ()
+        view = followed(text)
+        shown = [*self.inner.scan(text), *(_placed(view, one) for one in self.inner.scan(view.text))]
+        return [one for one in found if not any(one.start < s.end and s.start < one.end for s in shown)]
 
     def scanner(self) -> Scanner:
         """Return a state for one text of a stream."""
@@ -51,7 +58,7 @@ class Canonical:
 
 
 class CanonicalScanner:
-    """One text of a stream, as it is and, from the first character that folds to something else, folded too."""
+    """One text of a stream, as it is and, from the first character that may say something else, as it reads then."""
 
     def __init__(self, check: Canonical) -> None:
         self._check = check
@@ -65,7 +72,7 @@ class CanonicalScanner:
         """Take the next piece. A text that comes in one piece is a whole text."""
         if final and not self._fed:
             return Scan(self._check.scan(text), len(text))
-        if self._folded is None and fold(text) != text and isinstance(self._raw, Forking):
+        if self._folded is None and _differs(text) and isinstance(self._raw, Forking):
             self._folded = _Folded(self._raw.fork(), self._fed)
         self._fed += len(text)
         raw = self._raw.feed(text, final=final)
@@ -80,17 +87,21 @@ class CanonicalScanner:
 
 
 class _Folded:
-    """Follows the folded text and speaks in offsets of the original."""
+    """Follows the text as it reads and speaks in offsets of the original. An escape that is not complete waits."""
 
     def __init__(self, scanner: Forking, at: int) -> None:
         self._scanner = scanner
+        self._open = ""
         self._read = self._said = at  # characters of the original and of the folded text so far
         # The views that are not settled yet, by where they begin in the folded text and in the original.
         self._starts = [0]
         self._views = [(0, View("", [Piece(0, shifted(0))]))]
 
     def feed(self, text: str, *, final: bool) -> Scan:
-        view = folded(text)
+        text = self._open + text
+        cut = len(text) if final else open_from(text)
+        text, self._open = text[:cut], text[cut:]
+        view = followed(text)
         if view.text:
             self._starts.append(self._said)
             self._views.append((self._read, view))
@@ -129,6 +140,10 @@ class _Once:
                 self._reach[finding.rule] = finding.end
                 kept.append(finding)
         return kept
+
+
+def _differs(text: str) -> bool:
+    return fold(text) != text or may_begin(text)
 
 
 def _placed(view: View, finding: Finding) -> Finding:

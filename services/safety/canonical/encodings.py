@@ -1,4 +1,4 @@
-r"""Undoing wrappings: `\u0041`, `\x41`, `%41`, `&#65;`, hex and base64. One layer at a time, in place.
+"""Undoing wrappings: escapes, hex and base64. One layer at a time, in place.
 
 Escapes are undone wherever they stand. A run of hex or base64 is undone where it says readable text, at whichever of
 its four alignments says most: a letter put in front does not hide it. What it says in other charsets, or compressed,
@@ -10,11 +10,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import re2
 
-from services.safety.canonical.view import Builder, Origin, View, whole
+from services.safety.canonical.escapes import KINDS, RUNS, Part, moved
+from services.safety.canonical.view import Builder, Origin, View
 
 _READABLE = 8  # characters that a run must say in a row; random bytes do so once in a thousand runs
 _ENOUGH = 0.9  # of a run readable at one alignment: the others need not be tried
@@ -24,24 +24,19 @@ _ENOUGH = 0.9  # of a run readable at one alignment: the others need not be trie
 _DIGITS = "[A-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]"
 _BYTE = "(?:[2-7][0-9A-Fa-f]|0[9AaDd])"
 _GATE = re2.compile(
-    rf"\\(?:u\{{|u[0-9A-Fa-f]{{4}}|U[0-9A-Fa-f]{{8}}|x[0-9A-Fa-f]{{2}})|%[0-9A-Fa-f][0-9A-Fa-f]|&#[0-9xX]|(?:{_DIGITS}){{3}}"
+    rf"\\(?:u\{{|u[0-9A-Fa-f]{{4}}|U[0-9A-Fa-f]{{8}}|x[0-9A-Fa-f]{{2}}|/)|%[0-9A-Fa-f][0-9A-Fa-f]|&#[0-9xX]|(?:{_DIGITS}){{3}}"
     rf"|{_BYTE}(?:[ :,-]{{0,2}}(?:0x)?{_BYTE}){{7}}".encode()
 )
 _WRAPPED = re.compile(
-    r"(?P<escapes>(?:\\u\{[0-9A-Fa-f]{1,6}\}|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}|\\x[0-9A-Fa-f]{2})+)"
-    r"|(?P<percent>(?:%[0-9A-Fa-f]{2})+)"
-    r"|(?P<entity>&\#(?:[0-9]{1,7}|[xX][0-9A-Fa-f]{1,6});)"
-    r"|(?P<hex>[0-9A-Fa-f]{2}(?:[ :,-]{0,2}(?:0x)?[0-9A-Fa-f]{2}){7,}(?![0-9A-Za-z+/_]))"
+    RUNS + r"|(?P<hex>[0-9A-Fa-f]{2}(?:[ :,-]{0,2}(?:0x)?[0-9A-Fa-f]{2}){7,}(?![0-9A-Za-z+/_]))"
     r"|(?P<base64>(?:[A-Za-z0-9+/_-]{60,80}\r?\n)*[A-Za-z0-9+/_-]{12,})"
 )
-_ESCAPE = re.compile(r"\\u\{([0-9A-Fa-f]{1,6})\}|\\[uUx]([0-9A-Fa-f]{8}|[0-9A-Fa-f]{4}|[0-9A-Fa-f]{2})")
 _STRETCH = re.compile(
     rb"(?:[\t\n\r\x20-\x7e]|[\xc3-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}){%d,}"
     % _READABLE
 )
 _PAIR = re.compile(r"[0-9A-Fa-f]{2}")
 _PAIRS = re.compile(r"(?:[0-9A-Fa-f]{2}){8,}")
-_LAST = 0x10FFFF
 
 
 def is_wrapped(text: str) -> bool:
@@ -56,48 +51,11 @@ def unwrapped(text: str, parent: View | None = None) -> View | None:
         for part in _KINDS[found.lastgroup or ""](found[0]):
             changed = True
             start = found.start() + part.start
-            builder.put(start, found.start() + part.end, part.text, _moved(part.origin, found.start()))
+            builder.put(start, found.start() + part.end, part.text, moved(part.origin, found.start()))
     return builder.view(parent) if changed else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What a stretch of a run says. Offsets count from the run's beginning."""
-
-    start: int
-    end: int
-    text: str
-    origin: Origin
-
-
-def _escapes(run: str) -> Iterator[_Part]:
-    half: tuple[int, int] | None = None  # a high surrogate: its start and its value
-    for found in _ESCAPE.finditer(run):
-        code, start = int(found[1] or found[2], 16), found.start()
-        if half and 0xDC00 <= code <= 0xDFFF:  # noqa: PLR2004 - low surrogates
-            start, code = half[0], 0x10000 + ((half[1] - 0xD800) << 10) + code - 0xDC00
-        half = (start, code) if 0xD800 <= code <= 0xDBFF else None  # noqa: PLR2004 - high surrogates
-        if half is None and code <= _LAST:
-            yield _Part(start, found.end(), chr(code), whole(start, found.end()))
-
-
-def _entity(run: str) -> Iterator[_Part]:
-    number = run[2:-1]
-    code = int(number[1:], 16) if number[0] in "xX" else int(number)
-    if code <= _LAST:
-        yield _Part(0, len(run), chr(code), whole(0, len(run)))
-
-
-def _percent(run: str) -> Iterator[_Part]:
-    data = bytes.fromhex(run.replace("%", ""))
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    yield _Part(0, len(run), text, _by_bytes(text, lambda byte: (3 * byte, 3 * byte + 3), data))
-
-
-def _hex(run: str) -> Iterator[_Part]:
+def _hex(run: str) -> Iterator[Part]:
     pairs = [found.start() for found in _PAIR.finditer(run.replace("0x", "  "))]
     data = bytes(int(run[at : at + 2], 16) for at in pairs)
     yield from _stretches(data, lambda byte: (pairs[byte], pairs[byte] + 2))
@@ -105,7 +63,7 @@ def _hex(run: str) -> Iterator[_Part]:
         yield from _base64(run)
 
 
-def _base64(run: str) -> Iterator[_Part]:
+def _base64(run: str) -> Iterator[Part]:
     places = [at for at, char in enumerate(run) if char not in "\r\n"] if "\n" in run else range(len(run))
     digits = run.translate(_URL_SAFE)
     readable, shift, data = max(_alignments(digits), key=lambda one: one[0])
@@ -120,7 +78,7 @@ def _base64(run: str) -> Iterator[_Part]:
     yield from _stretches(data, origin)
 
 
-def _hex_within(run: str) -> Iterator[_Part]:
+def _hex_within(run: str) -> Iterator[Part]:
     """Undo hex that letters or signs of base64 touch."""
     for found in _PAIRS.finditer(run):
         start = found.start() + len(found[0]) % 2
@@ -143,11 +101,11 @@ def _alignments(digits: str) -> Iterator[tuple[int, int, bytes]]:
             return
 
 
-def _stretches(data: bytes, origin: Origin) -> Iterator[_Part]:
+def _stretches(data: bytes, origin: Origin) -> Iterator[Part]:
     for found in _STRETCH.finditer(data):
         text = found[0].decode("utf-8", "replace")
         start, end = origin(found.start())[0], origin(found.end() - 1)[1]
-        yield _Part(start, end, text, _by_bytes(text, _from(origin, found.start()), found[0]))
+        yield Part(start, end, text, _by_bytes(text, _from(origin, found.start()), found[0]))
 
 
 def _by_bytes(text: str, origin: Origin, data: bytes) -> Origin:
@@ -166,12 +124,4 @@ def _from(origin: Origin, first: int) -> Origin:
     return lambda offset: origin(first + offset)
 
 
-def _moved(origin: Origin, by: int) -> Origin:
-    def of(offset: int) -> tuple[int, int]:
-        start, end = origin(offset)
-        return start + by, end + by
-
-    return of
-
-
-_KINDS = {"escapes": _escapes, "percent": _percent, "entity": _entity, "hex": _hex, "base64": _base64}
+_KINDS = {**KINDS, "hex": _hex, "base64": _base64}

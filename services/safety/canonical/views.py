@@ -1,4 +1,4 @@
-"""Which views of a text there are: folded, with hidden characters read out, and each layer of encodings undone."""
+"""Which views of a text there are: folded, with hidden characters read out, each layer of encodings undone, deciphered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 
 from services.safety.canonical.characters import fold
+from services.safety.canonical.ciphers import ciphers
 from services.safety.canonical.encodings import is_wrapped, unwrapped
+from services.safety.canonical.escapes import unescaped
 from services.safety.canonical.view import Builder, View, folded, whole
 
 DEPTH = 4  # layers: base64 in a URL in a JSON string in JSON is four; each costs a pass over the text
@@ -18,8 +20,22 @@ _FIRST, _SUPPLEMENT = 0xFE00, 0xE0100  # variation selectors 1 and 17
 _TAG = 0xE0000  # a tag character is this above the ASCII character it hides
 
 
+def readings(text: str) -> Iterator[View]:
+    """Yield all views of a whole text: what it holds, and what its letters stand for."""
+    if not is_plain(text):
+        yield from views(text)
+    flat = None if text.isascii() else _folded(text, None)
+    yield from ciphers(text if flat is None else flat.text, flat)
+
+
+def followed(text: str) -> View:
+    """Return the view of a piece of a text that depends on no other piece: escapes undone, characters folded."""
+    inner = unescaped(text)
+    return folded(text) if inner is None else folded(inner.text, inner)
+
+
 def is_plain(text: str) -> bool:
-    """Whether `text` is all there is to scan: it has no views."""
+    """Whether `text` says nothing but itself: it has no `views`."""
     return text.isascii() and not is_wrapped(text)
 
 

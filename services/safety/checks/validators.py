@@ -21,8 +21,10 @@ class Match:
 Validator = Callable[[Match], bool]
 
 _SSN_FIRST_INVALID = 900  # the Social Security Administration assigns no area number from 900 on
-_CARD_LENGTHS = range(13, 20)  # ISO/IEC 7812: 13 digits (old Visa) to 19
+_CARD_LENGTHS = range(12, 20)  # ISO/IEC 7812: 12 digits (Maestro), 13 (old Visa) to 19
 _PHONE_DIGITS = range(7, 16)  # ITU-T E.164: at most 15 digits
+_NATIONAL_DIGITS = range(9, 12)  # with the leading 0; a date has eight
+_AREA_DIGITS = range(8, 12)  # with the area code in brackets
 _IBAN_MODULUS = 97
 _RANDOM_BITS = 3.0  # bits per character; English words and repeated digits lie below, random keys above
 
@@ -38,7 +40,7 @@ def luhn(match: Match) -> bool:
 
 def iban(match: Match) -> bool:
     """Whether the check digits hold: ISO 13616, mod 97 is 1."""
-    compact = match.text.replace(" ", "")
+    compact = match.text.replace(" ", "").upper()
     length = _IBAN_LENGTHS.get(compact[:2])
     if length is None or len(compact) < length:
         return False
@@ -59,6 +61,12 @@ def ssn(match: Match) -> bool:
 def phone(match: Match) -> bool:
     """Whether it has as many digits as a telephone number and is not part of a longer number."""
     return _alone(match) and sum(char.isdigit() for char in match.text) in _PHONE_DIGITS
+
+
+def national_phone(match: Match) -> bool:
+    """Whether it has as many digits as a number within a country, and stands alone."""
+    digits = sum(char.isdigit() for char in match.text)
+    return _alone(match) and digits in (_AREA_DIGITS if match.text.startswith("(") else _NATIONAL_DIGITS)
 
 
 def ipv4(match: Match) -> bool:
@@ -100,6 +108,7 @@ VALIDATORS: Mapping[str, Validator] = {
     "luhn": luhn,
     "iban": iban,
     "ssn": ssn,
+    "national_phone": national_phone,
     "phone": phone,
     "ipv4": ipv4,
     "ipv6": ipv6,

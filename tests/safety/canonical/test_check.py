@@ -12,7 +12,8 @@ from services.safety.verdict import Finding
 from tests.safety import tricks
 from tests.safety.kit import SECRET
 
-EVERY = {**tricks.SINGLE, **tricks.WRAPPED}
+FOLLOWED = {**tricks.SINGLE, **tricks.ESCAPED}
+EVERY = {**FOLLOWED, **tricks.WRAPPED, **tricks.CIPHERS}
 KEYS = Canonical(RuleSet([rule for rule in built_in() if rule.category == "secret"]))
 ALL = Canonical(RuleSet([*built_in(), blocklist("names", ["project bluebird", "überfluss", "кит"])]))
 
@@ -37,14 +38,40 @@ def test_a_whole_text_hides_nothing(trick):
     assert text[found[1].start : found[1].end] == SECRET
 
 
-@pytest.mark.parametrize("trick", tricks.SINGLE)
+@pytest.mark.parametrize("trick", FOLLOWED)
 def test_a_stream_follows_single_characters_at_every_cut(trick):
     """The same findings wherever it is cut, and none is settled past before it is told."""
-    text = f"né AKIA {tricks.SINGLE[trick](SECRET)} und {SECRET}."
+    text = f"né AKIA {FOLLOWED[trick](SECRET)} und {SECRET}."
     expected = sorted(KEYS.scan(text), key=repr)
     for cut in range(len(text) + 1):
         assert followed(KEYS, [text[:cut], text[cut:]]) == expected
     assert followed(KEYS, text) == expected
+
+
+@pytest.mark.parametrize("trick", EVERY)
+def test_what_a_stream_does_not_show_is_known(trick):
+    """The rest of what the whole text shows: a window is searched for it."""
+    text = f"né {EVERY[trick](SECRET)} und {SECRET}."
+    shown, hidden = followed(KEYS, text), KEYS.hidden(text)
+    assert len(hidden) == (trick not in FOLLOWED)
+    assert sorted([*shown, *hidden], key=repr) == sorted(KEYS.scan(text), key=repr)
+
+
+@pytest.mark.parametrize("trick", tricks.LEET)
+def test_words_are_read_through_leetspeak(trick):
+    """Digits and signs for letters, 1 for i or for l."""
+    text = f"of {tricks.LEET[trick]('project bluebird')}, ok"
+    assert [text[found.start : found.end][-4:] for found in ALL.scan(text)] == [
+        tricks.LEET[trick]("bluebird")[-4:]
+    ]
+
+
+def test_slashes_are_read_as_json_may_write_them():
+    """In tool arguments, where the client's parser undoes it."""
+    text = r"postgres:\/\/app:s3cr3t-pw@db.internal\/x"
+    assert [found.rule for found in KEYS.scan(text)] == ["password-in-url"]
+    for cut in range(len(text)):
+        assert [found.rule for found in followed(KEYS, [text[:cut], text[cut:]])] == ["password-in-url"]
 
 
 def test_random_streams_find_what_the_folded_text_holds():
