@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := services tools bench tests protos
 
-.PHONY: help setup run test check format proto lock bench bench-safety clean
+.PHONY: help setup run test check format proto lock bench bench-replicas bench-safety clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## make .venv with everything that run, test and check need
 
@@ -48,6 +48,9 @@ bench: setup ## measure decision cost and the chain's overhead; writes bench/res
 
 bench-safety: setup ## judge labelled sets with the safety rules; SETS=DIR has them (docs/safety-quality.md)
 	@$(PY) -m bench.safety_quality $(SETS)
+
+bench-replicas: setup ## measure several pickers that share state, and faults (half an hour); writes bench/results/replicas.json
+	@$(PY) -m bench.replicas $(PARTS)
 
 clean: ## remove what the targets made
 	rm -rf .venv .run .mypy_cache .ruff_cache .hypothesis *.egg-info

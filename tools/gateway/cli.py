@@ -13,6 +13,7 @@ from tools.gateway import rundir
 from tools.gateway.checks import check_together, read_routes
 from tools.gateway.plan import Options
 from tools.gateway.safety_cli import safety
+from tools.gateway.state_cli import state
 
 CONFIG = Path("config")
 
@@ -170,6 +171,7 @@ def _require_valid(text: str, syntax: str) -> None:
 
 
 main.add_command(safety)
+main.add_command(state)
 
 
 @main.command()

@@ -41,8 +41,10 @@ def _replicas(ready: Ready) -> list[str]:
     names = [name for name in ready.metrics if name.partition("-")[0] == "epp"]
     if len(names) == 1:
         return []
-    shared = f"share their state through {ready.redis}" if ready.redis else "share nothing (--redis off)"
-    return [f"{len(names)} endpoint pickers {shared}: {', '.join(names)}", ""]
+    told = f"{len(names)} endpoint pickers ({', '.join(names)})"
+    if not ready.redis:
+        return [f"{told} share nothing (--redis off)", ""]
+    return [f"{told} share their state:", "", f"inference-gateway state {shlex.quote(ready.redis)}", ""]
 
 
 def _curl(gateway: str, body: dict[str, object], *options: str) -> str:

@@ -30,13 +30,16 @@ class Lag:
         self._visible = visible
         self._sent: OrderedDict[int, float] = OrderedDict()
 
-    def sent(self, batch: Batch, began: float, now: float) -> None:
-        """Note that Redis has `batch`, whose sending began at `began`."""
-        oldest = began - max((pick.age_ms for pick in batch.picks), default=0) / 1000
-        self._published(now - oldest)
+    def sending(self, batch: Batch, now: float) -> None:
+        """Note that `batch` is on its way: it may be read before Redis' answer is."""
+        oldest = now - max((pick.age_ms for pick in batch.picks), default=0) / 1000
         self._sent[batch.seq] = oldest
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
+
+    def sent(self, batch: Batch, began: float, now: float) -> None:
+        """Note that Redis has `batch`, which was sent at `began`."""
+        self._published(now - began + max((pick.age_ms for pick in batch.picks), default=0) / 1000)
 
     def seen(self, seq: int, now: float) -> None:
         """Note that our own batch was read, as others read it."""

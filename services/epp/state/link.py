@@ -173,6 +173,7 @@ class Link:
         if self._doubtful:
             await self._check()
         self._wrote_at = sent_at = self._clock()
+        self._lag.sending(batch, sent_at)
         answer = await self._do(
             "XADD", share.stream, "MAXLEN", "~", pacing.length, "*", FIELD, data, within=pacing.timeout
         )

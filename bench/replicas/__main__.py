@@ -1,0 +1,111 @@
+"""`python -m bench.replicas`: what several replicas of the endpoint picker lose, gain and cost. Run by `make bench-replicas`.
+
+The load is bounded so that two cores carry everything: the whole stack, up to eight pickers, eight model servers that
+are half as fast as an H100, and the client. Each run has a stack of its own and begins with empty caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from bench.chain.machine import machine
+from bench.replicas import cost, scaling, traffic
+from bench.replicas.stack import Setup
+
+RESULT = Path(__file__).parents[1] / "results/replicas.json"
+REPLICAS = (1, 2, 4, 8)
+MOST_COMPARED = 2
+"""More pickers, twice, on two cores would measure the machine."""
+Measurement = Callable[[Setup, Path], Awaitable[tuple[str, Sequence[object]]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """How much, and of what."""
+
+    seconds: float
+    rate: float
+    trace: Path
+    replicas: Sequence[int]
+    seed: int
+    rounds: int
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(["scaling", "cost"]))
+@click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
+@click.option(
+    "--rate", default=12.0, show_default=True, help="Conversations' requests a second; the trace has half."
+)
+@click.option("--replicas", default=",".join(map(str, REPLICAS)), show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--rounds", default=6, show_default=True, help="Of the comparison of CPU time.")
+@click.option("--port-offset", default=12_000, show_default=True)
+@click.option(
+    "--trace",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A Mooncake trace; by default the published conversation trace where there is one, else the stand-in.",
+)
+@click.option("--output", type=click.Path(path_type=Path), default=RESULT, help="Where the JSON goes.")
+def main(
+    parts: tuple[str, ...],
+    seconds: float,
+    rate: float,
+    replicas: str,
+    seed: int,
+    rounds: int,
+    port_offset: int,
+    trace: Path | None,
+    output: Path,
+) -> None:
+    """Measure PARTS (scaling, cost; all without any) and print tables; parts that are not run keep their results."""
+    found = trace or (traffic.PUBLISHED if traffic.PUBLISHED.exists() else traffic.STAND_IN)
+    counts = [int(count) for count in replicas.split(",")]
+    measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds))
+    results = msgspec.json.decode(output.read_bytes(), type=dict[str, object]) if output.exists() else {}
+    results["machine"] = machine()
+    for part in parts or measurements:
+        with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+            base = Setup(1, speed=0.5, port_offset=port_offset)
+            table, rows = asyncio.run(_run(measurements[part], base, Path(folder)))
+        results[part] = rows
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+        print(f"{table}\n")
+
+
+async def _run(measurement: Measurement, base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
+    return await measurement(base, folder)
+
+
+def _measurements(load: Load) -> Mapping[str, Measurement]:
+    async def measure_scaling(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
+        loads = {
+            "conversations": traffic.chats(load.seconds, rate=load.rate, seed=load.seed),
+            "trace": traffic.trace(load.trace, load.seconds, rate=load.rate / 2),
+        }
+        rows = await scaling.table(loads, load.replicas, base, folder / "run")
+        return scaling.markdown(rows), rows
+
+    async def measure_cost(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
+        rows = [
+            await cost.measure(
+                dataclasses.replace(base, replicas=count), rounds=load.rounds, requests=400, folder=folder
+            )
+            for count in load.replicas
+            if count <= MOST_COMPARED
+        ]
+        return cost.markdown(rows), rows
+
+    return {"scaling": measure_scaling, "cost": measure_cost}
+
+
+if __name__ == "__main__":
+    main()
