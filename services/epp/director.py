@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
-from services.epp.explain import Journal, compact, explain
+from services.epp.explain import HEADER, Journal, asked, compact, explain
 from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
@@ -59,9 +59,9 @@ class Reservation:
     pool: Pool
     decision: Decision
     explained: str = ""
-    """Why, in short, where that was asked for."""
+    """Why, in short, for the log: where that was asked for, and of a sample."""
     answer_headers: tuple[tuple[str, str], ...] = ()
-    """For the client, where the answer's head passes here."""
+    """For the client: by the proxy from metadata, or by us where the answer's head passes here."""
 
     @property
     def addresses(self) -> str:
@@ -265,6 +265,8 @@ class Director:
         pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
         self._state.picked(pool.name, first.address, entry)
         headers = self._scheduler.chosen(situation, decision)
+        if explained and asked(situation.headers):
+            headers += ((HEADER, explained),)
         return Reservation(id_, pool, decision, explained, headers)
 
     def _report(

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from services.epp.answer import AnswerReader
 from services.epp.asking import OWN_NAMESPACE, ask_of, attached
 from services.epp.director import Ask, Director, Reservation
-from services.epp.explain import HEADER
 from services.epp.flow.control import EARLY, FlowControl, Ticket
 from services.epp.records import Ended, EndOutcome, Release
 from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream, Wait
@@ -72,8 +71,7 @@ class PickExchange(Exchange):
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
         self._answer.began(head, self._director.now())
-        explained = ((HEADER, self._reservation.explained),) if self._reservation.explained else ()
-        forward = Forward(set_headers=(*self._reservation.answer_headers, *explained))
+        forward = Forward(set_headers=self._reservation.answer_headers)
         return Stream(forward) if self._answer.reader is not None else forward
 
     async def response_chunk(self, chunk: ResponseChunk) -> Emit:
@@ -165,12 +163,12 @@ class EndpointPicker:
 
 def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
     destination = reservation.addresses
-    metadata: dict[str, Mapping[str, Value]] = {
-        LB_NAMESPACE: {DESTINATION: destination},
-        OWN_NAMESPACE: {"pool": reservation.pool.name, "decision": reservation.id},
-    }
+    own: dict[str, Value] = {"pool": reservation.pool.name, "decision": reservation.id}
     if reservation.explained:
-        metadata[OWN_NAMESPACE] = {**metadata[OWN_NAMESPACE], "explain": reservation.explained}
+        own["explain"] = reservation.explained
+    if reservation.answer_headers:
+        own["answer"] = dict(reservation.answer_headers)
+    metadata: dict[str, Mapping[str, Value]] = {LB_NAMESPACE: {DESTINATION: destination}, OWN_NAMESPACE: own}
     if forget_digest:
         # Some kilobytes that nobody needs any more would come back with every access log entry.
         metadata[NAMESPACE] = {KEY: ""}
