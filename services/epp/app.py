@@ -20,6 +20,7 @@ from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
+from services.epp.plugin_watch import PluginWatch
 from services.epp.proxies import Proxies
 from services.epp.redis_probe import RedisProbe
 from services.epp.reload import Live
@@ -39,7 +40,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     pools = make_pools(config, time.monotonic)
     labels = Labels()
     observer = PrometheusObserver(parts.registry, labels)
-    assembly = assemble(config)
+    assembly = assemble(config, watch=PluginWatch(parts.registry, time.perf_counter))
     journal = Journal(keep=config.explain.keep, sample=config.explain.sample, rng=rng, wall=time.time)
     parts.pages["/debug/decisions"] = journal.page
     director = Director(

@@ -120,6 +120,11 @@ ALIASES: Mapping[str, str] = {"by-label-selector": "label-selector-filter"}
 """Old names, which mean the same."""
 
 
+def is_built_in(kind: str) -> bool:
+    """Say whether a plugin of type `kind` is one of ours, and not a third party's."""
+    return ALIASES.get(kind, kind) in BUILTIN
+
+
 class PluginError(ValueError):
     """A plugin's type or parameters cannot be used. The message begins with where in the plugin's entry."""
 
