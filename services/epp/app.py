@@ -18,6 +18,7 @@ from services.epp.eds import Changes, EndpointDiscovery
 from services.epp.explain import Journal
 from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
+from services.epp.kvevents.metrics import KvCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
 from services.epp.plugin_watch import PluginWatch
@@ -61,6 +62,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     if assembly.flow is not None:
         flow = FlowControl(director, assembly.flow, now=time.monotonic, observer=observer)
     parts.registry.register(PoolCollector(pools, director.saturation, labels))
+    parts.registry.register(KvCollector(pools))
     if flow is not None:
         parts.registry.register(FlowCollector(flow, pools, director.saturation, labels))
     parts.readiness.set(False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.epp.config import EndpointPickerConfig, PoolSpec, target
+from services.epp.config import EVENTS_PORT, REPLAY_PORT, EndpointPickerConfig, PoolSpec, target
 from services.epp.flow.config import BandTemplate, number, seconds
 from services.epp.flow.policies import Fairness, Ordering
 from services.epp.flow.queues import Band, Limits
@@ -50,6 +51,7 @@ def assemble(
     """
     plugins = make_plugins(config, before.plugins if before else {})
     _check_pools(config)
+    _check_events(config)
     _check_always_on(config, plugins)
     watch = before.watch if before else watch
     scheduler = _scheduler(config, plugins, watch)
@@ -168,6 +170,21 @@ def _check_pools(config: EndpointPickerConfig) -> None:
             raise ConfigError(f"$.pools[{index}]: endpoints or dns is needed")
     if config.default_pool and config.default_pool not in names:
         raise ConfigError(f"$.default_pool: no pool {config.default_pool!r}, only {', '.join(names)}")
+
+
+def _check_events(config: EndpointPickerConfig) -> None:
+    told = [f"$.pools[{index}].kv_events" for index, pool in enumerate(config.pools) if pool.kv_events]
+    if told and importlib.util.find_spec("zmq") is None:
+        raise ConfigError(f"{told[0]}: needs pyzmq: pip install 'inference-gateway[kv-events]'")
+    for member in (one for pool in config.pools if pool.kv_events for one in pool.targets()):
+        for label in (EVENTS_PORT, REPLAY_PORT):
+            if not member.labels.get(label, "1").isdecimal():
+                raise ConfigError(f"$.pools: {member.host}:{member.port}: label {label!r} must be a port")
+    for index, spec in enumerate(config.plugins):
+        if spec.type == "precise-prefix-cache-scorer" and not told:
+            raise ConfigError(
+                f"$.plugins[{index}]: {spec.type!r} needs a pool with events: $.pools[].kv_events"
+            )
 
 
 def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None) -> object:

@@ -24,6 +24,7 @@ from services.epp.state import SharedState
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 from services.extproc.events import Headers
 from services.openai.digest import Digest, prefix_bytes
+from services.openai.exact import Exact
 
 DROPPED = "x-llm-d-request-dropped-reason"
 RETRY_AFTER = "1"
@@ -35,6 +36,8 @@ class Ask:
     """What a request says to the director."""
 
     digest: Digest
+    exact: Exact | None = None
+    """Its prompt in tokens, as far as they are known."""
     pool: str = ""
     """Empty when the request does not say: then the only pool."""
     objective: str = ""
@@ -182,7 +185,7 @@ class Director:
             digest=ask.digest,
             now=self._clock(),
             loads=pool.inflight.loads,
-            matches=pool.prefixes.match(ask.digest.blocks),
+            matches=pool.matches(ask.digest.blocks, ask.exact),
             paces=pool.fleet.paces,
             typical=pool.fleet.typical,
             headers=ask.headers,
@@ -260,9 +263,9 @@ class Director:
             # The prompt is this server's work. Whoever ends the request ends this too.
             prefiller = decision.prefill.servers[0]
             prefill = _entry(id_ + PREFILL, prefiller, situation, output_tokens=0, ask=Ask(digest))
-            pool.reserve(prefill)
+            pool.reserve(prefill, ask.exact)
         entry = _entry(id_, first, situation, output_tokens=output, ask=ask)
-        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
+        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0), ask.exact)
         self._state.picked(pool.name, first.address, entry)
         headers = self._scheduler.chosen(situation, decision)
         if explained and asked(situation.headers):

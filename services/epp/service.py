@@ -20,6 +20,7 @@ from services.extproc.exchange import PEER, Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import KEY, NAMESPACE
 from services.openai.errors import error_body
+from services.openai.exact import KEY as EXACT_KEY
 
 DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
@@ -38,7 +39,7 @@ class PickExchange(Exchange):
         self._flow = flow
         self._pool = pool
         self._peer = peer
-        self._forget_digest = False
+        self._done_with: tuple[str, ...] = ()
         self._ticket: Ticket | None = None
         self._reservation: Reservation | None = None
         self._answer = _Answer(director.now())
@@ -50,7 +51,8 @@ class PickExchange(Exchange):
     async def request(self, request: Request) -> RequestDecision:
         """Pick, or raise why not; with flow control, perhaps after a wait."""
         digest = attached(request.metadata)
-        self._forget_digest = digest is not None
+        if digest is not None:
+            self._done_with = tuple({KEY, EXACT_KEY} & request.metadata[NAMESPACE].keys())
         entered = self._enter(ask_of(request, self._pool, digest, self._peer))
         if isinstance(entered, Ticket):
             self._ticket = entered
@@ -101,7 +103,7 @@ class PickExchange(Exchange):
     def _placed(self, reservation: Reservation) -> Forward:
         self._reservation = reservation
         self._answer.sent_at = self._director.now()
-        return _forward(reservation, forget_digest=self._forget_digest)
+        return _forward(reservation, done_with=self._done_with)
 
 
 class _Answer:
@@ -161,7 +163,7 @@ class EndpointPicker:
         return Reject(error.status, body, headers, details=f"epp_{error.reason}")
 
 
-def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
+def _forward(reservation: Reservation, *, done_with: tuple[str, ...]) -> Forward:
     destination = reservation.addresses
     own: dict[str, Value] = {"pool": reservation.pool.name, "decision": reservation.id}
     if reservation.explained:
@@ -169,8 +171,8 @@ def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
     if reservation.answer_headers:
         own["answer"] = dict(reservation.answer_headers)
     metadata: dict[str, Mapping[str, Value]] = {LB_NAMESPACE: {DESTINATION: destination}, OWN_NAMESPACE: own}
-    if forget_digest:
+    if done_with:
         # Some kilobytes that nobody needs any more would come back with every access log entry.
-        metadata[NAMESPACE] = {KEY: ""}
+        metadata[NAMESPACE] = dict.fromkeys(done_with, "")
     headers = ((DESTINATION, destination), *reservation.decision.headers)
     return Forward(set_headers=headers, metadata=metadata)
