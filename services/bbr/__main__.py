@@ -18,6 +18,8 @@ from services.bbr.service import Bbr
 from services.extproc.lifecycle import App, Parts
 from services.extproc.main import command
 from services.extproc.reload import following
+from services.tokens.metrics import PrometheusObserver as TokenMetrics
+from services.tokens.source import tokenizing
 
 
 @contextlib.asynccontextmanager
@@ -28,9 +30,13 @@ async def build(config: Config, parts: Parts) -> AsyncIterator[App]:
     links = tuple(config.chain())
     chain = Chain(links, observer, time.perf_counter) if links else None
     rules = LiveRules(config)
-    async with following("bbr", parts, Config, rules.apply, interval=config.reload_seconds):
+    async with (
+        following("bbr", parts, Config, rules.apply, interval=config.reload_seconds),
+        tokenizing(config.tokens, TokenMetrics(parts.registry, "bbr")) as tokens,
+    ):
         limit = config.limits.body_bytes
-        yield App(Bbr(rules, observer, chance=random.Random(), chain=chain, answer_limit=limit))
+        bbr = Bbr(rules, observer, chance=random.Random(), chain=chain, answer_limit=limit, tokens=tokens)
+        yield App(bbr)
 
 
 def _version() -> str:

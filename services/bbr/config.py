@@ -16,6 +16,7 @@ from services.bbr.registry import PluginError, build, declared
 from services.bbr.rules import BaseModel, Rules, UnknownModels
 from services.bbr.sources import BODY, PATH
 from services.extproc.config import ConfigError, Limits, Listen, Log, Seconds
+from services.tokens.config import TokenSource
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -122,8 +123,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whose name for the model an answer carries after a rewrite: the client's, or the server's."""
     access: Access = Access()
     plugins: tuple[Plugin, ...] = ()
+    tokens: dict[str, TokenSource] = msgspec.field(default_factory=dict)
+    """By model of `models`: where its prompts' tokens come from, for pickers that know exactly what servers hold."""
 
     def __post_init__(self) -> None:
+        unknown = sorted(self.tokens.keys() - {model.name for model in self.models})
+        if unknown:
+            raise ValueError(
+                f"tokens: no model {unknown[0]!r} under `models`; adapters have their model's tokens"
+            )
         self.rules()  # a contradiction is an error of the file, told with its path
 
     def rules(self) -> Rules:
@@ -153,7 +161,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def fixed(self) -> Mapping[str, object]:
         """Return what is read at start only."""
-        names = ("listen", "log", "limits", "reload_seconds", "plugins")
+        names = ("listen", "log", "limits", "reload_seconds", "plugins", "tokens")
         return {name: getattr(self, name) for name in names}
 
 

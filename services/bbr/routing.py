@@ -16,6 +16,7 @@ from services.openai.dialects import Dialect, PathModel, path_model
 from services.openai.digest import KEY, NAMESPACE, digest_of, encode
 from services.openai.errors import PeekError, Reason
 from services.openai.peek import Peek, peek, peek_unknown, rewrite
+from services.tokens.source import Ask
 
 MODEL_HEADER = "x-gateway-model-name"
 """The model that the server is asked for, adapters included."""
@@ -139,6 +140,18 @@ def forward(routed: Routed) -> Forward:
         metadata=_metadata(reading, way, renamed=renamed),
         body=_body(reading, way.target),
         reroute=True,
+    )
+
+
+def token_ask(routed: Routed) -> Ask:
+    """Return what has to be known to find the prompt's tokens."""
+    reading, way = routed.reading, routed.way
+    return Ask(
+        body=reading.request.body or b"",
+        dialect=reading.dialect,
+        seen=reading.seen,
+        digest=digest_of(reading.seen, way.target),
+        adapter="" if way.target == way.base else way.target,
     )
 
 

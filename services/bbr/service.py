@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 from services.bbr.answers import AnswerExchange
 from services.bbr.chain import Chain
 from services.bbr.models import ModelList
 from services.bbr.records import OTHER_NAME, Observer, RequestRecord, Result, Rewriting
 from services.bbr.refusals import Refused, no_model, unknown_path
-from services.bbr.routing import OWN_HEADERS, Routed, consumer, forward, permitted, read, resolve
+from services.bbr.routing import (
+    OWN_HEADERS,
+    Routed,
+    consumer,
+    forward,
+    permitted,
+    read,
+    resolve,
+    token_ask,
+)
 from services.bbr.rules import Rules, RuleSource
 from services.bbr.sources import PATH
 from services.extproc.decisions import Forward, Reject, RequestDecision
@@ -18,7 +28,11 @@ from services.extproc.errors import ExtProcError
 from services.extproc.events import Request
 from services.extproc.exchange import FailMode
 from services.openai.dialects import Dialect, dialect_of, is_versioned, model_id, path_model
+from services.openai.digest import NAMESPACE
 from services.openai.errors import error_body
+from services.openai.exact import KEY as EXACT_KEY
+from services.openai.exact import encode
+from services.tokens.source import Tokens
 
 MODEL_CONTEXT = "x-gateway-model"
 """Key of the gRPC initial metadata by which a route names the model that is meant, whatever the request says.
@@ -45,12 +59,15 @@ class Bbr:
         chance: random.Random,
         chain: Chain | None = None,
         answer_limit: int = ANSWER_LIMIT,
+        tokens: Mapping[str, Tokens] | None = None,
     ) -> None:
+        """`tokens`: by base model, where prompts are known in tokens."""
         self._source = source
         self._observer = observer
         self._chance = chance
         self._chain = chain
         self._answer_limit = answer_limit
+        self._tokens = tokens or {}
         self._models = ModelList(source.current())
 
     def open(self, context: Mapping[str, str]) -> BbrExchange:
@@ -76,15 +93,19 @@ class Bbr:
 
     def decide(self, request: Request, route_model: str = "") -> RequestDecision:
         """Decide on a request; every decision is reported once."""
+        return self.consider(request, route_model)[0]
+
+    def consider(self, request: Request, route_model: str = "") -> tuple[RequestDecision, Routed | None]:
+        """Decide, and say how the request was routed if it was."""
         dialect = dialect_of(request.method, request.path)
         size = len(request.body or b"")
         rules = self._source.current()
         try:
             if dialect is Dialect.MODELS:
-                return self._list(request, rules)
+                return self._list(request, rules), None
             routed = self._route(request, dialect, rules, route_model)
             if routed is None:
-                return self._pass(request)
+                return self._pass(request), None
             decision = forward(routed)
         except Refused as refused:
             error = refused.error
@@ -95,7 +116,18 @@ class Bbr:
             )
             raise error from None
         self._observer.request(_record(routed, size))
-        return decision
+        return decision, routed
+
+    async def with_tokens(self, decision: Forward, routed: Routed) -> Forward:
+        """Add to the digest what is known of the prompt in tokens, where the configuration says how to know."""
+        tokens = self._tokens.get(routed.way.base)
+        if tokens is None:
+            return decision
+        exact = await tokens.exact(token_ask(routed))
+        if exact is None:
+            return decision
+        values = {**decision.metadata[NAMESPACE], EXACT_KEY: encode(exact)}
+        return replace(decision, metadata={**decision.metadata, NAMESPACE: values})
 
     def _list(self, request: Request, rules: Rules) -> Reject:
         if rules is not self._models.rules:
@@ -145,9 +177,11 @@ class BbrExchange(AnswerExchange):
 
     async def request(self, request: Request) -> RequestDecision:
         """Route, answer, pass or refuse."""
-        decision = self._service.decide(request, self._route_model)
+        decision, routed = self._service.consider(request, self._route_model)
         if isinstance(decision, Forward):
             self.names = decision.metadata
+            if routed is not None:
+                return await self._service.with_tokens(decision, routed)
         return decision
 
 

@@ -18,8 +18,10 @@ from services.epp.eds import Changes, EndpointDiscovery
 from services.epp.explain import Journal
 from services.epp.flow.control import FlowControl
 from services.epp.gauges import FlowCollector, PoolCollector
+from services.epp.kvevents.metrics import KvCollector
 from services.epp.labels import Labels
 from services.epp.metrics import PrometheusObserver
+from services.epp.plugin_watch import PluginWatch
 from services.epp.proxies import Proxies
 from services.epp.reload import Live
 from services.epp.service import EndpointPicker
@@ -39,7 +41,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     pools = make_pools(config, time.monotonic)
     labels = Labels()
     observer = PrometheusObserver(parts.registry, labels)
-    assembly = assemble(config)
+    assembly = assemble(config, watch=PluginWatch(parts.registry, time.perf_counter))
     journal = Journal(keep=config.explain.keep, sample=config.explain.sample, rng=rng, wall=time.time)
     parts.pages["/debug/decisions"] = journal.page
     instance = f"{rng.getrandbits(32):08x}"
@@ -63,6 +65,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     if assembly.flow is not None:
         flow = FlowControl(director, assembly.flow, now=time.monotonic, observer=observer)
     parts.registry.register(PoolCollector(pools, director.saturation, labels))
+    parts.registry.register(KvCollector(pools))
     if flow is not None:
         parts.registry.register(FlowCollector(flow, pools, director.saturation, labels))
     parts.readiness.set(False)

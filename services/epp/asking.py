@@ -14,6 +14,9 @@ from services.extproc.events import Headers, Metadata, Request, Value
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import BOUNDARIES, KEY, NAMESPACE, Digest, DigestError, decode, digest_of
 from services.openai.errors import PeekError
+from services.openai.exact import KEY as EXACT_KEY
+from services.openai.exact import Exact, ExactError
+from services.openai.exact import decode as decode_exact
 from services.openai.peek import peek
 
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
@@ -49,6 +52,7 @@ def ask_of(request: Request, pool: str, digest: Digest | None, peer: str = "") -
     node = request.attributes.get(NODE_ATTRIBUTE)
     return Ask(
         digest=digest or _digest(request),
+        exact=_exact(request.metadata) if digest is not None else None,
         pool=pool or _pool_of_metadata(request) or _pool_of_cluster(request),
         objective=_first(headers, OBJECTIVE),
         base_model=headers.get(BASE_MODEL) or "",
@@ -73,6 +77,15 @@ def attached(metadata: Metadata) -> Digest | None:
     except DigestError:
         return None
     return digest if len(digest.blocks) <= len(BOUNDARIES) else None
+
+
+def _exact(metadata: Metadata) -> Exact | None:
+    """Return the digest's prompt in tokens, where the router attached that too."""
+    text = metadata.get(NAMESPACE, {}).get(EXACT_KEY)
+    try:
+        return decode_exact(text) if isinstance(text, str) and text else None
+    except ExactError:
+        return None
 
 
 def _digest(request: Request) -> Digest:

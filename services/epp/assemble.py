@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.epp.config import EndpointPickerConfig, PoolSpec, target
+from services.epp.config import EVENTS_PORT, REPLAY_PORT, EndpointPickerConfig, PoolSpec, target
 from services.epp.flow.config import BandTemplate, number, seconds
 from services.epp.flow.policies import Fairness, Ordering
 from services.epp.flow.queues import Band, Limits
 from services.epp.flow.settings import Settings
 from services.epp.plugins import PluginError, build
 from services.epp.pool import Pool, PoolLimits
-from services.epp.profiles import Plugins, make_profiles
+from services.epp.profiles import Plugins, make_profiles, watch_profile, watched_at
 from services.epp.scheduling.handlers.by_pool import ByPool
 from services.epp.scheduling.handlers.single import SingleProfile
-from services.epp.scheduling.interfaces import Detector, ProfileHandler, Scheduler
+from services.epp.scheduling.interfaces import Decider, Detector, ProfileHandler, Scheduler
+from services.epp.scheduling.watched import Point, Watch, WatchedDecider, WatchedDetector
 from services.extproc.config import ConfigError
 
 MIN_STALENESS = 2.0
@@ -36,19 +38,25 @@ class Assembly:
     objectives: Mapping[str, int]
     flow: Settings | None = None
     """None leaves the feature gate `flowControl` off: nobody waits, and sheddable requests are shed."""
+    watch: Watch | None = None
+    """Who is told how the plugins do; None lets a third party's errors pass."""
 
 
-def assemble(config: EndpointPickerConfig, before: Assembly | None = None) -> Assembly:
+def assemble(
+    config: EndpointPickerConfig, before: Assembly | None = None, *, watch: Watch | None = None
+) -> Assembly:
     """Make what `config` describes; a plugin that is declared just as in `before` keeps what it remembers.
 
     Raises `ConfigError`, also for pools that cannot be made.
     """
     plugins = make_plugins(config, before.plugins if before else {})
     _check_pools(config)
+    _check_events(config)
     _check_always_on(config, plugins)
-    scheduler = _scheduler(config, plugins)
-    detector, flow = _detector(config, plugins), make_flow(config, plugins)
-    return Assembly(config, plugins, scheduler, detector, make_objectives(config), flow)
+    watch = before.watch if before else watch
+    scheduler = _scheduler(config, plugins, watch)
+    detector, flow = _detector(config, plugins, watch), make_flow(config, plugins)
+    return Assembly(config, plugins, scheduler, detector, make_objectives(config), flow, watch)
 
 
 def make_plugins(config: EndpointPickerConfig, before: Plugins | None = None) -> Plugins:
@@ -164,6 +172,21 @@ def _check_pools(config: EndpointPickerConfig) -> None:
         raise ConfigError(f"$.default_pool: no pool {config.default_pool!r}, only {', '.join(names)}")
 
 
+def _check_events(config: EndpointPickerConfig) -> None:
+    told = [f"$.pools[{index}].kv_events" for index, pool in enumerate(config.pools) if pool.kv_events]
+    if told and importlib.util.find_spec("zmq") is None:
+        raise ConfigError(f"{told[0]}: needs pyzmq: pip install 'inference-gateway[kv-events]'")
+    for member in (one for pool in config.pools if pool.kv_events for one in pool.targets()):
+        for label in (EVENTS_PORT, REPLAY_PORT):
+            if not member.labels.get(label, "1").isdecimal():
+                raise ConfigError(f"$.pools: {member.host}:{member.port}: label {label!r} must be a port")
+    for index, spec in enumerate(config.plugins):
+        if spec.type == "precise-prefix-cache-scorer" and not told:
+            raise ConfigError(
+                f"$.plugins[{index}]: {spec.type!r} needs a pool with events: $.pools[].kv_events"
+            )
+
+
 def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None) -> object:
     try:
         return build(kind, parameters or {})
@@ -171,12 +194,14 @@ def _build(path: str, kind: str, parameters: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _detector(config: EndpointPickerConfig, plugins: Plugins) -> Detector:
+def _detector(config: EndpointPickerConfig, plugins: Plugins, watch: Watch | None = None) -> Detector:
     path, name = config.detector
     plugin = plugins[name][1] if name in plugins else _build(f"{path}.pluginRef", name)
     if not isinstance(plugin, Detector):
         raise ConfigError(f"{path}.pluginRef: {name!r} is no saturation detector")
-    return plugin
+    if watch is None:
+        return plugin
+    return WatchedDetector(plugin, watched_at(Point.DETECTOR, name, plugins, watch))
 
 
 def _band(path: str, spec: BandTemplate, plugins: Plugins) -> Band:
@@ -198,13 +223,15 @@ def _policy(path: str, name: str, plugins: Plugins) -> object:
     return plugins[name][1] if name in plugins else _build(path, name)
 
 
-def _scheduler(config: EndpointPickerConfig, plugins: Plugins) -> Scheduler:
+def _scheduler(config: EndpointPickerConfig, plugins: Plugins, watch: Watch | None = None) -> Scheduler:
     _unique("$.schedulingProfiles", [spec.name for spec in config.scheduling_profiles])
     profiles = make_profiles(config.scheduling_profiles, plugins)
+    if watch is not None:
+        profiles = {name: watch_profile(one, plugins, watch) for name, one in profiles.items()}
     handlers = {name: plugin for name, (_, plugin) in plugins.items() if isinstance(plugin, ProfileHandler)}
     if len(handlers) > 1:
         raise ConfigError(f"$.plugins: more than one profile handler: {', '.join(handlers)}")
-    objects = {name: plugin for name, (_, plugin) in plugins.items()}
+    objects = {name: _decider(name, plugin, plugins, watch) for name, (_, plugin) in plugins.items()}
     own = _profiles_of_pools(config, profiles)
     if own and len(own) == len(config.pools) and not handlers:
         return ByPool(next(iter(own.values())), own)
@@ -214,6 +241,12 @@ def _scheduler(config: EndpointPickerConfig, plugins: Plugins) -> Scheduler:
     except ValueError as error:
         raise ConfigError(f"$.schedulingProfiles: {name}: {error}") from error
     return ByPool(default, own) if own else default
+
+
+def _decider(name: str, plugin: object, plugins: Plugins, watch: Watch | None) -> object:
+    if watch is None or not isinstance(plugin, Decider):
+        return plugin
+    return WatchedDecider(plugin, watched_at(Point.DECIDER, name, plugins, watch))
 
 
 def _profiles_of_pools(

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta
 
 from services.epp.endpoints import split
 from services.epp.flow.config import FlowControl
+from services.epp.kvevents.index import DEFAULT_BLOCKS
 from services.epp.reference_config import (
     DataLayer,
     DetectorRef,
@@ -65,6 +66,27 @@ class Scrape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Failed scrapes in a row after which a server gets no requests."""
 
 
+EVENTS_PORT, REPLAY_PORT = "inference-gateway/kv-events-port", "inference-gateway/kv-replay-port"
+"""Labels of an endpoint that tells of its cache at another port than its pool's."""
+
+
+class KvEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a pool's servers tell what they have cached (vLLM's `--kv-events-config`). Needs the extra `kv-events`."""
+
+    port: Port = 5557
+    """Of the publisher; an endpoint's label `inference-gateway/kv-events-port` overrides it."""
+    replay_port: Port | None = None
+    """Of vLLM's `replay_endpoint`; the label `inference-gateway/kv-replay-port` overrides it. Without one a server's
+    view has to begin anew whenever messages are missing."""
+    topic: str = ""
+    """What the topics that count begin with; all of them when empty."""
+    replay_timeout_seconds: Seconds = 5.0
+    check_seconds: Seconds = 2.0
+    """After so long without a word a server is asked whether there was one that is lost."""
+    max_blocks: Annotated[int, Meta(ge=1)] = DEFAULT_BLOCKS
+    """Blocks times holders remembered for the pool."""
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An endpoint with what the operator says about it."""
 
@@ -92,6 +114,8 @@ class PoolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dns: list[Dns] = []
     resolve_interval_seconds: Seconds = 5.0
     metrics: Scrape = Scrape()
+    kv_events: KvEvents | None = None
+    """None: what servers hold is estimated from what they were sent."""
     profile: str = ""
     """The scheduling profile that decides here, past the profile handler; empty: the handler decides."""
 

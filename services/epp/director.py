@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.epp.endpoints import Server
-from services.epp.explain import Journal, compact, explain
+from services.epp.explain import HEADER, Journal, asked, compact, explain
 from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
@@ -24,6 +24,7 @@ from services.epp.state import SharedState
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 from services.extproc.events import Headers
 from services.openai.digest import Digest, prefix_bytes
+from services.openai.exact import Exact
 
 DROPPED = "x-llm-d-request-dropped-reason"
 RETRY_AFTER = "1"
@@ -35,6 +36,8 @@ class Ask:
     """What a request says to the director."""
 
     digest: Digest
+    exact: Exact | None = None
+    """Its prompt in tokens, as far as they are known."""
     pool: str = ""
     """Empty when the request does not say: then the only pool."""
     objective: str = ""
@@ -59,9 +62,9 @@ class Reservation:
     pool: Pool
     decision: Decision
     explained: str = ""
-    """Why, in short, where that was asked for."""
+    """Why, in short, for the log: where that was asked for, and of a sample."""
     answer_headers: tuple[tuple[str, str], ...] = ()
-    """For the client, where the answer's head passes here."""
+    """For the client: by the proxy from metadata, or by us where the answer's head passes here."""
 
     @property
     def addresses(self) -> str:
@@ -188,7 +191,7 @@ class Director:
             digest=ask.digest,
             now=self._clock(),
             loads=pool.inflight.loads,
-            matches=pool.prefixes.match(ask.digest.blocks),
+            matches=pool.matches(ask.digest.blocks, ask.exact),
             paces=pool.fleet.paces,
             typical=pool.fleet.typical,
             headers=ask.headers,
@@ -266,10 +269,12 @@ class Director:
             # The prompt is this server's work. Whoever ends the request ends this too.
             prefiller = decision.prefill.servers[0]
             prefill = _entry(id_ + PREFILL, prefiller, situation, output_tokens=0, ask=Ask(digest))
-            pool.reserve(prefill)
+            pool.reserve(prefill, ask.exact)
         entry = _entry(id_, first, situation, output_tokens=output, ask=ask)
-        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0))
+        pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0), ask.exact)
         headers = self._scheduler.chosen(situation, decision)
+        if explained and asked(situation.headers):
+            headers += ((HEADER, explained),)
         return Reservation(id_, pool, decision, explained, headers)
 
     def _report(

@@ -21,6 +21,8 @@ from services.extproc.events import Headers
 
 HEADER = "x-gateway-explain"
 """`true` asks for an explanation. The proxy removes it from clients that are not trusted."""
+TOTALS = 16
+"""Servers whose totals are told in short: a header of a thousand would be refused by clients."""
 TELLING = ("x-gateway-", "x-llm-d-", "x-slo-", "x-session-", "epp-profile", "test-epp-", "prefer")
 """Beginnings of the header names that plugins read and that are kept. Others may hold secrets."""
 
@@ -140,9 +142,16 @@ def why(decision: Decision) -> str:
 
 
 def compact(explanation: Explanation) -> str:
-    """Return what fits an access log's field or a header: the choice, why, and totals by server, as JSON."""
-    totals = {one.endpoint: round(one.total, 4) for one in explanation.candidates if one.total is not None}
+    """Return what fits an access log's field or a header: the choice, why, and the best totals, as JSON."""
+    scored = {one.endpoint: round(one.total, 4) for one in explanation.candidates if one.total is not None}
+    best = sorted(scored, key=scored.__getitem__, reverse=True)[:TOTALS]
+    totals = {address: scored[address] for address in scored if address in best}
     return json.dumps({"chosen": explanation.chosen, "why": explanation.why, "totals": totals})
+
+
+def asked(headers: Headers) -> bool:
+    """Say whether the request of `headers` asks for its explanation; others are explained to the operator alone."""
+    return headers.get(HEADER) == "true"
 
 
 class Journal:
@@ -156,7 +165,7 @@ class Journal:
 
     def wants(self, headers: Headers) -> bool:
         """Say whether the request of `headers` is to be explained."""
-        return headers.get(HEADER) == "true" or (self._sample > 0 and self._rng.random() < self._sample)
+        return asked(headers) or (self._sample > 0 and self._rng.random() < self._sample)
 
     def note(self, explanation: Explanation) -> None:
         """Keep `explanation`, in place of the oldest if there are too many."""

@@ -9,7 +9,7 @@ from services.epp.labels import Labels
 from services.epp.records import Ended, EndOutcome, Finished, Pick, PickOutcome, Release, ScrapeError, Waited
 from services.epp.request_metrics import BYTES, SECONDS, RequestMetrics
 
-_SCHEDULER = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+SCHEDULER_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _RATIO = tuple(step / 10 for step in range(11))
 
 
@@ -28,7 +28,7 @@ class PrometheusObserver:
         self._seconds = Histogram(
             "inference_extension_scheduler_e2e_duration_seconds",
             "Time from question to pick.",
-            buckets=_SCHEDULER,
+            buckets=SCHEDULER_SECONDS,
             registry=registry,
         )
         self._hits = Histogram(

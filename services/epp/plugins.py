@@ -43,6 +43,7 @@ from services.epp.scheduling.scorers.latency import Latency
 from services.epp.scheduling.scorers.load_aware import LoadAware
 from services.epp.scheduling.scorers.lora_affinity import LoraAffinity
 from services.epp.scheduling.scorers.no_hit_lru import NoHitLru
+from services.epp.scheduling.scorers.precise_prefix_cache import PrecisePrefixCache
 from services.epp.scheduling.scorers.prefix_cache import PrefixCache
 from services.epp.scheduling.scorers.queue import Queue
 from services.epp.scheduling.scorers.request_load import RequestLoad
@@ -50,6 +51,7 @@ from services.epp.scheduling.scorers.running import RunningRequests
 from services.epp.scheduling.scorers.session_affinity import session_affinity
 from services.epp.scheduling.scorers.token_load import TokenLoad
 from services.epp.scheduling.scorers.topology import TopologyAffinity, ZoneAffinity
+from services.epp.unsupported import PARAMETERS as MOVED
 from services.epp.unsupported import PLUGINS as UNSUPPORTED
 
 ENTRY_POINTS = "inference_gateway.epp.plugins"
@@ -79,6 +81,7 @@ BUILTIN: Mapping[str, Callable[..., object]] = {
     "request-load-scorer": RequestLoad,
     "kv-cache-utilization-scorer": KvCacheUtilization,
     "prefix-cache-scorer": PrefixCache,
+    "precise-prefix-cache-scorer": PrecisePrefixCache,
     "lora-affinity-scorer": LoraAffinity,
     "token-load-scorer": TokenLoad,
     "active-request-scorer": ActiveRequests,
@@ -120,6 +123,11 @@ ALIASES: Mapping[str, str] = {"by-label-selector": "label-selector-filter"}
 """Old names, which mean the same."""
 
 
+def is_built_in(kind: str) -> bool:
+    """Say whether a plugin of type `kind` is one of ours, and not a third party's."""
+    return ALIASES.get(kind, kind) in BUILTIN
+
+
 class PluginError(ValueError):
     """A plugin's type or parameters cannot be used. The message begins with where in the plugin's entry."""
 
@@ -137,6 +145,7 @@ def build(
     """
     factory = BUILTIN.get(ALIASES.get(kind, kind)) or _outside(kind, installed or _installed)
     try:
+        _elsewhere(ALIASES.get(kind, kind), parameters)
         return factory(**_arguments(factory, parameters))
     except (TypeError, ValueError) as error:
         raise error if isinstance(error, PluginError) else PluginError(f"parameters: {error}") from error
@@ -167,6 +176,12 @@ def _unknown(kind: str) -> str:
     near = difflib.get_close_matches(kind, BUILTIN, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     return f"type: no plugin {kind!r}; {meant}built in are {', '.join(sorted(BUILTIN))}"
+
+
+def _elsewhere(kind: str, parameters: Mapping[str, object]) -> None:
+    for key, sentence in MOVED.get(kind, {}).items():
+        if key in parameters:
+            raise PluginError(f"parameters.{key}: {sentence}")
 
 
 def _arguments(factory: Callable[..., object], parameters: Mapping[str, object]) -> dict[str, object]:

@@ -7,17 +7,23 @@ reader sees half a change.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from services.epp.cost.pace import CONTEXT, Fleet
 from services.epp.ending import finished
 from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
+from services.epp.kvevents.index import ExactIndex
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.epp.records import Ended, Finished
 from services.epp.state.interfaces import Listener, Unheard
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
+from services.openai.exact import Exact
+
+Known = Literal["all", "beginning", "nothing"]
 
 SOONEST = 0.2
 """Share of its expected time in which a prompt may be computed: a server can be faster than believed."""
@@ -57,6 +63,9 @@ class Pool:
         self._clock = clock
         self.inflight = InFlight(clock=clock, lease=self.limits.lease)
         self.prefixes = PrefixIndex(self.limits.default_cache_bytes)
+        self.exact = ExactIndex()
+        self.lookups: Counter[Known] = Counter()
+        """Counts requests by how much of their prompt was known in tokens."""
         self.fleet = Fleet(clock)
         self.repaired = 0
         """Counts requests whose end was never told, and that their server had no more."""
@@ -134,6 +143,7 @@ class Pool:
             return
         if metrics.restarted_since(server.metrics):
             self.prefixes.clear(server.slot)
+            self.exact.doubt(server.slot)
             self.fleet.admit(server.slot)
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
@@ -155,8 +165,19 @@ class Pool:
         if server.ready and self._misses[address] >= self.limits.misses:
             self._put(replace(server, ready=False))
 
-    def reserve(self, entry: Entry) -> None:
+    def matches(self, blocks: Sequence[int], exact: Exact | None) -> Mapping[int, int]:
+        """Return by slot how many of a digest's `blocks` are cached there: by the servers' word where it reaches."""
+        sent = self.prefixes.match(blocks)
+        if exact is None:
+            self.lookups["nothing"] += 1
+            return sent
+        self.lookups["beginning" if exact.prompt_bytes < prefix_bytes(len(blocks)) else "all"] += 1
+        return self.exact.correct(sent, exact, self._clock())
+
+    def reserve(self, entry: Entry, exact: Exact | None = None) -> None:
         """Count a pick and remember its prompt, at once."""
+        if exact is not None:
+            self.exact.expect(entry.slot, exact, self._clock())
         batch = self._batch(entry.slot)
         ahead, mark = self.fleet.sent(entry)
         self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))
@@ -247,6 +268,7 @@ class Pool:
         self.inflight.forget(slot)
         self.prefixes.forget(slot)
         del self._addresses[slot]
+        self.exact.forget(slot)
 
     def _put(self, server: Server) -> None:
         self._servers[server.address] = server

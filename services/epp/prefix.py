@@ -8,7 +8,7 @@ operations on whole sets, and the walk ends at the first block that nobody holds
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.openai.digest import BOUNDARIES
 
@@ -54,17 +54,7 @@ class PrefixIndex:
 
     def match(self, blocks: Sequence[int]) -> dict[int, int]:
         """Return, for each slot that holds the first block, how many blocks it holds without a gap."""
-        holders = self._holders.get
-        found: dict[int, int] = {}
-        alive = holders(blocks[0], 0) if blocks else 0
-        depth = 0
-        while alive:
-            depth += 1
-            still = alive & holders(blocks[depth], 0) if depth < len(blocks) else 0
-            if still != alive:
-                found.update(dict.fromkeys(_slots(alive & ~still), depth))
-            alive = still
-        return found
+        return contiguous(blocks, self._holders.get)
 
     def record(self, slot: int, blocks: Sequence[int], start: int = 0) -> None:
         """Note that a prompt of `blocks` went to `slot`; `start` is the place of the first of them in the prompt."""
@@ -146,6 +136,20 @@ class PrefixIndex:
             self._holders[block] = left
         else:
             del self._holders[block]
+
+
+def contiguous(blocks: Sequence[int], holders: Callable[[int, int], int]) -> dict[int, int]:
+    """Return for each slot how many of `blocks` it holds from the first on. `holders(block, 0)` is a block's mask."""
+    found: dict[int, int] = {}
+    alive = holders(blocks[0], 0) if blocks else 0
+    depth = 0
+    while alive:
+        depth += 1
+        still = alive & holders(blocks[depth], 0) if depth < len(blocks) else 0
+        if still != alive:
+            found.update(dict.fromkeys(_slots(alive & ~still), depth))
+        alive = still
+    return found
 
 
 def _slots(mask: int) -> list[int]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from services.epp.plugins import build
+from services.epp.plugins import build, is_built_in
 from services.epp.reference_config import PluginRef, PluginSpec, ProfileSpec
 from services.epp.scheduling.interfaces import Filter, Learner, Picker, Scorer
 from services.epp.scheduling.pickers.max_score import MaxScore
 from services.epp.scheduling.profile import NamedFilter, Profile, WeightedScorer
+from services.epp.scheduling.watched import (
+    Label,
+    Point,
+    Watch,
+    Watched,
+    WatchedFilter,
+    WatchedLearner,
+    WatchedPicker,
+    WatchedScorer,
+)
 from services.extproc.config import ConfigError
 
 Plugins = dict[str, tuple[PluginSpec, object]]
 """The declared plugins by name, with their declarations."""
+
+SPARE = "max-score-picker"
+"""The picker of a profile where none is declared."""
 
 DEFAULT_PROFILE = (("cost-scorer", 1.0),)
 """The least time decides. Profiles of weighted scorers are a choice; `docs/scheduling.md` compares."""
@@ -58,6 +72,34 @@ def _profile(path: str, spec: ProfileSpec, plugins: Plugins, spare: Picker) -> P
         ),
         pickers[0] if pickers else spare,
         tuple(plugin for _, plugin in parts if isinstance(plugin, Learner)),
+    )
+
+
+def watched_at(point: Point, name: str, plugins: Plugins, watch: Watch) -> Watched:
+    """Return the watch over the plugin called `name` at `point`."""
+    kind = plugins[name][0].type if name in plugins else name
+    return Watched(Label(point, kind, name), watch, outside=not is_built_in(kind))
+
+
+def watch_profile(profile: Profile, plugins: Plugins, watch: Watch) -> Profile:
+    """Return `profile` with each of its plugins watched."""
+    names = {id(plugin): name for name, (_, plugin) in plugins.items()}
+
+    def at(point: Point, plugin: object, otherwise: str = SPARE) -> Watched:
+        return watched_at(point, names.get(id(plugin), otherwise), plugins, watch)
+
+    filters = [
+        replace(one, plugin=WatchedFilter(one.plugin, at(Point.FILTER, one.plugin)))
+        for one in profile.filters
+    ]
+    scorers = [
+        replace(one, plugin=WatchedScorer(one.plugin, at(Point.SCORER, one.plugin, one.name)))
+        for one in profile.scorers
+    ]
+    learners = [WatchedLearner(one, at(Point.CHOSEN, one)) for one in profile.learners]
+    picker = WatchedPicker(profile.picker, at(Point.PICKER, profile.picker))
+    return replace(
+        profile, filters=tuple(filters), scorers=tuple(scorers), picker=picker, learners=tuple(learners)
     )
 
 

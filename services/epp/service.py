@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from services.epp.answer import AnswerReader
 from services.epp.asking import OWN_NAMESPACE, ask_of, attached
 from services.epp.director import Ask, Director, Reservation
-from services.epp.explain import HEADER
 from services.epp.flow.control import EARLY, FlowControl, Ticket
 from services.epp.records import Ended, EndOutcome, Release
 from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream, Wait
@@ -21,6 +20,7 @@ from services.extproc.exchange import PEER, Exchange, FailMode
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import KEY, NAMESPACE
 from services.openai.errors import error_body
+from services.openai.exact import KEY as EXACT_KEY
 
 DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
@@ -39,7 +39,7 @@ class PickExchange(Exchange):
         self._flow = flow
         self._pool = pool
         self._peer = peer
-        self._forget_digest = False
+        self._done_with: tuple[str, ...] = ()
         self._ticket: Ticket | None = None
         self._reservation: Reservation | None = None
         self._answer = _Answer(director.now())
@@ -51,7 +51,8 @@ class PickExchange(Exchange):
     async def request(self, request: Request) -> RequestDecision:
         """Pick, or raise why not; with flow control, perhaps after a wait."""
         digest = attached(request.metadata)
-        self._forget_digest = digest is not None
+        if digest is not None:
+            self._done_with = tuple({KEY, EXACT_KEY} & request.metadata[NAMESPACE].keys())
         entered = self._enter(ask_of(request, self._pool, digest, self._peer))
         if isinstance(entered, Ticket):
             self._ticket = entered
@@ -72,8 +73,7 @@ class PickExchange(Exchange):
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
         self._answer.began(head, self._director.now())
-        explained = ((HEADER, self._reservation.explained),) if self._reservation.explained else ()
-        forward = Forward(set_headers=(*self._reservation.answer_headers, *explained))
+        forward = Forward(set_headers=self._reservation.answer_headers)
         return Stream(forward) if self._answer.reader is not None else forward
 
     async def response_chunk(self, chunk: ResponseChunk) -> Emit:
@@ -103,7 +103,7 @@ class PickExchange(Exchange):
     def _placed(self, reservation: Reservation) -> Forward:
         self._reservation = reservation
         self._answer.sent_at = self._director.now()
-        return _forward(reservation, forget_digest=self._forget_digest)
+        return _forward(reservation, done_with=self._done_with)
 
 
 class _Answer:
@@ -163,16 +163,16 @@ class EndpointPicker:
         return Reject(error.status, body, headers, details=f"epp_{error.reason}")
 
 
-def _forward(reservation: Reservation, *, forget_digest: bool) -> Forward:
+def _forward(reservation: Reservation, *, done_with: tuple[str, ...]) -> Forward:
     destination = reservation.addresses
-    metadata: dict[str, Mapping[str, Value]] = {
-        LB_NAMESPACE: {DESTINATION: destination},
-        OWN_NAMESPACE: {"pool": reservation.pool.name, "decision": reservation.id},
-    }
+    own: dict[str, Value] = {"pool": reservation.pool.name, "decision": reservation.id}
     if reservation.explained:
-        metadata[OWN_NAMESPACE] = {**metadata[OWN_NAMESPACE], "explain": reservation.explained}
-    if forget_digest:
+        own["explain"] = reservation.explained
+    if reservation.answer_headers:
+        own["answer"] = dict(reservation.answer_headers)
+    metadata: dict[str, Mapping[str, Value]] = {LB_NAMESPACE: {DESTINATION: destination}, OWN_NAMESPACE: own}
+    if done_with:
         # Some kilobytes that nobody needs any more would come back with every access log entry.
-        metadata[NAMESPACE] = {KEY: ""}
+        metadata[NAMESPACE] = dict.fromkeys(done_with, "")
     headers = ((DESTINATION, destination), *reservation.decision.headers)
     return Forward(set_headers=headers, metadata=metadata)

@@ -41,15 +41,14 @@ PLUGINS: Mapping[str, str] = {
     "p2p-source-producer": "no server is told to fetch another's cache",
     "passthrough-parser": "a path that is no inference API is always passed, and picked by load",
     "pd-profile-handler": "use disagg-profile-handler, with deciders.prefill",
-    "precise-prefix-cache-producer": "there is one prefix index; use prefix-cache-scorer",
-    "precise-prefix-cache-scorer": "there is one prefix index; use prefix-cache-scorer",
+    "precise-prefix-cache-producer": "tell where the events are under $.pools[].kv_events",
     "predicted-latency-producer": _LATENCY,
     "probabilistic-admitter": "requests with a negative priority are shed when their pool is saturated",
     "request-attribute-reporter": "usage is in the metrics",
     "served-model-filter": "every server of a pool serves the pool's models",
     "session-affinity-filter": "use session-affinity-scorer, with a weight above all others",
     "session-id-producer": "name the header under sessionIdConfig.sources of session-affinity-scorer",
-    "token-producer": "a prompt's length comes with its digest",
+    "token-producer": "tokens come with the digest; name tokenizers under $.tokens of config/bbr.yaml",
     "topology-affinity-filter": "use topology-affinity-scorer, or label-selector-filter",
     "topology-extractor": "labels of endpoints are told under $.pools[].endpoints",
     "vertexai-parser": "the OpenAI and Anthropic APIs are read, by path",
@@ -57,6 +56,17 @@ PLUGINS: Mapping[str, str] = {
     "vllmhttp-parser": "the OpenAI and Anthropic APIs are read, by path",
     "sglanghttp-parser": "the OpenAI and Anthropic APIs are read, by path",
 }
+
+PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "precise-prefix-cache-scorer": {
+        "kvEventsConfig": "tell where the events are under $.pools[].kv_events",
+        "tokenProcessorConfig": "the block size is under $.tokens of config/bbr.yaml, and no hash seed plays a part",
+        "indexerConfig": "name tokenizers under $.tokens of config/bbr.yaml",
+        "speculativeIndexing": "what was just sent to a server always counts",
+        "speculativeTTL": "what was just sent to a server counts for 2s",
+    },
+}
+"""Of plugins that are there, what is said elsewhere."""
 
 FEATURE_GATES: Mapping[str, str] = {
     "dataLayer": "it is gone in the reference too; leave it out",

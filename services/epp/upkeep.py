@@ -13,12 +13,14 @@ import aiohttp
 from services.epp.config import EndpointPickerConfig, PoolSpec
 from services.epp.discovery import Discovery
 from services.epp.eds import Changes
+from services.epp.kvevents.metrics import KvEventMetrics
 from services.epp.metrics import PrometheusObserver
 from services.epp.pool import Pool
 from services.epp.scrape import Scraper
 from services.epp.state.shared import Shared
 from services.extproc.background import background
 from services.extproc.lifecycle import Parts
+from services.extproc.readiness import Readiness
 
 
 class Upkeep(contextlib.AsyncExitStack):
@@ -44,6 +46,8 @@ class Upkeep(contextlib.AsyncExitStack):
         if shared is not None:
             shared.warmed = self._looked
         self._session = _session()
+        self._kv_events = KvEventMetrics(parts.registry)
+        self._views = parts.details["kv_events"] = Readiness()
         self._running: dict[str, tuple[PoolSpec, contextlib.AsyncExitStack]] = {}
 
     async def follow(self, config: EndpointPickerConfig) -> None:
@@ -95,6 +99,18 @@ class Upkeep(contextlib.AsyncExitStack):
                 looked=self._looked,
             )
             await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
+        if spec.kv_events is not None:
+            # pyzmq is an extra: only who configures events has it.
+            from services.epp.kvevents.listener import listening  # noqa: PLC0415
+
+            run = listening(pool, spec.kv_events, observer=self._kv_events, heard=self._heard)
+            await loops.enter_async_context(background(run, on_failure=self.failed))
+
+    def _heard(self) -> None:
+        """Say whether all is known of every server that should tell of its cache."""
+        pools = [self._pools[name] for name, (spec, _) in self._running.items() if spec.kv_events]
+        slots = [(pool, server.slot) for pool in pools for server in pool.snapshot.servers]
+        self._views.set(all(pool.exact.whole(slot) for pool, slot in slots))
 
     def _looked(self) -> None:
         """Take requests once every pool has been looked at and what other replicas know is known here too.

@@ -108,6 +108,15 @@ def test_only_who_asks_or_is_drawn_is_explained():
     assert [one["id"] for one in sampled.kept()] == ids[:-4:-1]
 
 
+def test_only_who_asks_is_told_itself():
+    """A sampled explanation is for the operator: it names servers and their loads."""
+    rig = Rig(config("queue-scorer"), sample=1.0)
+    sampled = rig.director.pick(Ask(Digest("m")))
+    assert (bool(sampled.explained), sampled.answer_headers) == (True, ())
+    asked = rig.director.pick(Ask(Digest("m"), headers=ASKED))
+    assert asked.answer_headers == (("x-gateway-explain", asked.explained),)
+
+
 def test_a_refusal_by_a_filter_is_explained_too():
     """With the name of the filter."""
     declared = "plugins:\n- {type: by-label, parameters: {label: gpu, validValues: [h100]}}\n"

@@ -32,6 +32,14 @@ log = logging.getLogger("model_server")
 @click.option("--token-ms", type=float, help="Decode step of a batch of one, in place of the profile's.")
 @click.option("--kv-blocks", type=int, help="Blocks of 16 tokens, in place of the profile's.")
 @click.option("--max-adapters", type=int, help="Adapters in one batch, in place of the profile's.")
+@click.option("--kv-events", default="", metavar="tcp://HOST:PORT", help="Publish what the KV cache holds.")
+@click.option(
+    "--kv-replay", default="", metavar="tcp://HOST:PORT", help="Answer requests for replays of that."
+)
+@click.option("--kv-topic", default="", help="The topic of what is published.")
+@click.option(
+    "--tokenizer", default="", metavar="FILE", help="A tokenizer.json; without, 4 bytes are a token."
+)
 @click.option("--seed", default=0, help="Servers with the same seed give the same answers.")
 @click.option("--start-delay", default=0.0, help="Seconds before the port opens.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
@@ -49,6 +57,10 @@ def main(
     token_ms: float | None,
     kv_blocks: int | None,
     max_adapters: int | None,
+    kv_events: str,
+    kv_replay: str,
+    kv_topic: str,
+    tokenizer: str,
     seed: int,
     start_delay: float,
     log_level: str,
@@ -66,6 +78,10 @@ def main(
         profile=constants,
         seed=seed,
         start_delay=start_delay,
+        kv_events=kv_events,
+        kv_replay=kv_replay,
+        kv_topic=kv_topic,
+        tokenizer=tokenizer,
     )
     try:
         uvloop.run(_run(settings, host, port, admin_port))

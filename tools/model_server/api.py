@@ -104,7 +104,7 @@ class Api:
         if not 1 <= generation.n <= MAX_CHOICES:
             raise bad_request(f"n must be between 1 and {MAX_CHOICES}, got {generation.n}.", "n")
         for prompt in generation.prompts:
-            if (used := tokens.count(prompt)) + (wanted or 1) > limit:
+            if (used := self._core.tokenizer.count(prompt)) + (wanted or 1) > limit:
                 raise bad_request(
                     f"This model's maximum context length is {limit} tokens: {used} of the prompt and "
                     f"{wanted or 1} of the answer are more.",
@@ -122,7 +122,7 @@ class Api:
         ]
         reply_id = dialect.id_prefix + uuid.uuid4().hex
         reply = Reply(reply_id, int(time.time()), generation.model, self._core.name, generation, answers)
-        reply.usage.prompt = sum(map(tokens.count, generation.prompts))
+        reply.usage.prompt = sum(map(self._core.tokenizer.count, generation.prompts))
         return reply
 
     def _requests(self, reply: Reply, adapter: str) -> list[Request]:
@@ -143,12 +143,15 @@ class Api:
     def _request(
         self, request_id: str, prompt: bytes, answer: bytes, output_tokens: int, adapter: str, salt: str = ""
     ) -> Request:
+        cut = self._core.tokenizer
+        cached = cut.cached(prompt, answer)
         blocks = tokens.block_hashes(
-            prompt + answer,
+            cached,
             block_size=self._core.profile.block_size,
             seed=f"{self._core.models.root}\0{adapter}\0{salt}",
         )
-        return Request(request_id, max(1, tokens.count(prompt)), output_tokens, blocks, adapter)
+        ids = cut.ids(cached) if self._core.events is not None else ()
+        return Request(request_id, max(1, cut.count(prompt)), output_tokens, blocks, adapter, ids, salt)
 
     async def _send(self, request: web.Request, body: bytes, steer: Steering) -> web.StreamResponse:
         headers = self._served_by | {"content-type": JSON}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tools.model_server.answers import Speaker
 from tools.model_server.constants import DEMO, Profile
@@ -14,6 +15,10 @@ from tools.model_server.journal import Journal
 from tools.model_server.loop import EngineLoop, Ticket
 from tools.model_server.metrics import Metrics
 from tools.model_server.models import Models
+from tools.model_server.tokens import FileTokenizer, FourBytes, Tokenizer
+
+if TYPE_CHECKING:
+    from tools.model_server.kv_events import Publisher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,13 @@ class Settings:
     """Servers with the same seed give the same answers."""
     start_delay: float = 0.0
     """Seconds before the server listens, as if it loaded weights."""
+    kv_events: str = ""
+    """Where to publish what the cache holds, as `tcp://HOST:PORT`; empty: nowhere."""
+    kv_replay: str = ""
+    """Where to answer requests for replays of that."""
+    kv_topic: str = ""
+    tokenizer: str = ""
+    """Path of a `tokenizer.json`; empty: four bytes are a token."""
 
 
 class Core:
@@ -43,7 +55,15 @@ class Core:
         self.speaker = Speaker(settings.seed)
         self.journal = Journal()
         self.metrics = Metrics(settings.model)
-        self.loop = EngineLoop(Engine(settings.profile), observe=self._observe)
+        self.tokenizer: Tokenizer = FileTokenizer(settings.tokenizer) if settings.tokenizer else FourBytes()
+        self.events: Publisher | None = None
+        if settings.kv_events:
+            # pyzmq is an extra: only who publishes has it.
+            from tools.model_server.kv_events import Publisher  # noqa: PLC0415
+
+            self.events = Publisher(settings.profile.block_size, topic=settings.kv_topic)
+        note = self.events.note if self.events else None
+        self.loop = EngineLoop(Engine(settings.profile, on_kv_event=note), observe=self._observe)
         self.faults = ServerFaults(start_delay=settings.start_delay)
         self.models = Models(
             settings.model,
@@ -65,6 +85,8 @@ class Core:
         engine.kv.clear()
         for adapter in engine.adapters.loaded:
             engine.adapters.forget(adapter)
+        if self.events is not None:
+            self.events.restart()
 
     def _observe(self, ticket: Ticket, progress: Progress) -> None:
         if progress.first:

@@ -46,6 +46,9 @@ class Request:
     blocks: Sequence[int] = ()
     """Chained hashes of the complete blocks of prompt and answer, so that the next turn finds the answer cached."""
     adapter: str = ""
+    tokens: Sequence[int] = ()
+    """The ids in `blocks`; empty where nobody wants to know."""
+    salt: str = ""
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
@@ -109,10 +112,15 @@ class _Step:
 class Engine:
     """The queue, the batch and the cache of one server."""
 
-    def __init__(self, profile: Profile, *, on_kv_event: Callable[[KvEvent], None] | None = None) -> None:
+    def __init__(
+        self, profile: Profile, *, on_kv_event: Callable[[KvEvent, Request | None], None] | None = None
+    ) -> None:
+        """`on_kv_event` hears of the cache's changes, with the request whose blocks are stored."""
         self.profile = profile
         """May be replaced while running: the next step has the new speed. Sizes stay."""
-        self.kv = KvCache(profile.kv_blocks, profile.block_size, on_kv_event)
+        self._on_kv_event = on_kv_event
+        self._storing: Request | None = None
+        self.kv = KvCache(profile.kv_blocks, profile.block_size, self._tell if on_kv_event else None)
         self.adapters = AdapterSlots(profile.adapter_slots)
         self.counters = Counters()
         self._waiting: OrderedDict[str, _Sequence] = OrderedDict()
@@ -301,7 +309,9 @@ class Engine:
             samples = chunk == sequence.pending
             sequence.computed += chunk * step.repeat
             self.kv.reserve(sequence.lease, sequence.computed)
+            self._storing = sequence.request
             self.kv.commit(sequence.lease, sequence.request.blocks, sequence.computed)
+            self._storing = None
             if samples:
                 self._sample(sequence, step, end, progress)
 
@@ -319,6 +329,10 @@ class Engine:
             self._leave(sequence)
         if tokens or finished:
             progress.append(Progress(request.id, at, tokens, sequence.cached_tokens, first, finished))
+
+    def _tell(self, event: KvEvent) -> None:
+        if self._on_kv_event is not None:
+            self._on_kv_event(event, self._storing)
 
     def _preempt(self, sequence: _Sequence) -> None:
         """Back to the head of the queue, to be computed again: vLLM's recompute preemption."""

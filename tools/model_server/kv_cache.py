@@ -17,6 +17,8 @@ class BlocksStored:
 
     hashes: tuple[int, ...]
     parent: int | None
+    first: int = field(default=0, compare=False)
+    """How many blocks of the sequence come before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class KvCache:
         lease.private -= len(stored)
         self._private -= len(stored)
         if stored and self._on_event is not None:
-            self._report_stored(stored, hashes[first - 1] if first else None, hashes[first:full])
+            self._report_stored(stored, first, hashes[:full])
 
     def release(self, lease: Lease) -> None:
         """Give back every block. The tail becomes idle first, so that it is evicted before what it builds on."""
@@ -149,16 +151,13 @@ class KvCache:
         if self._on_event is not None:
             self._on_event(BlocksRemoved(removed))
 
-    def _report_stored(self, stored: list[int], parent: int | None, chain: Sequence[int]) -> None:
-        """Report runs of consecutive blocks: a parent must be the block right before."""
-        report, new, run = self._on_event, set(stored), list[int]()
+    def _report_stored(self, stored: list[int], first: int, chain: Sequence[int]) -> None:
+        """Report runs of consecutive blocks from `first` on: a parent must be the block right before."""
+        report, new = self._on_event, set(stored)
         assert report is not None  # noqa: S101 - the caller checked; the type checker cannot see it
-        for block in chain:
-            if block in new:
-                run.append(block)
-            else:
-                if run:
-                    report(BlocksStored(tuple(run), parent))
-                run, parent = [], block
-        if run:
-            report(BlocksStored(tuple(run), parent))
+        start = first
+        for end in range(first, len(chain) + 1):
+            if end == len(chain) or chain[end] not in new:
+                if start < end:
+                    report(BlocksStored(tuple(chain[start:end]), chain[start - 1] if start else None, start))
+                start = end + 1

@@ -119,12 +119,13 @@ async def serve(
 ) -> AsyncIterator[ModelServer]:
     """Run one server while the block runs. Port 0 is any free one."""
     server = ModelServer(settings, host=host, port=port)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        if server.core.events is not None:
+            await stack.enter_async_context(server.core.events.open(settings.kv_events, settings.kv_replay))
+        stack.push_async_callback(server.stop)
         await server.start(admin_port)
         async with background(server.tend()):
             yield server
-    finally:
-        await server.stop()
 
 
 def _runner(app: web.Application) -> web.AppRunner:

@@ -23,6 +23,7 @@ class _Tokenize(msgspec.Struct):
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] = []
+    tools: msgspec.Raw = msgspec.Raw()
 
 
 class _Detokenize(msgspec.Struct):
@@ -80,8 +81,11 @@ class Service:
             body = decode(_TOKENIZE, await request.read())
         except ApiError as error:
             return self._api.refuse(error)
-        text = render_chat(body.messages) if body.prompt is None else body.prompt.encode()
-        ids = tokens.encode(text)
+        if body.prompt is None:
+            text = render_chat(body.messages, tools=bytes(body.tools))
+        else:
+            text = body.prompt.encode()
+        ids = self._core.tokenizer.encode(text)
         limit = self._core.profile.max_model_len
         return _json({"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": None})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Protocol
 
 import xxhash
 
@@ -63,3 +64,66 @@ def block_hashes(text: bytes, *, block_size: int, seed: str) -> list[int]:
 def _piece(token: int) -> bytes:
     length = (max(token, 1).bit_length() - 1) // 8
     return (token & ((1 << 8 * length) - 1)).to_bytes(length, "big")
+
+
+class Tokenizer(Protocol):
+    """How a server counts and cuts."""
+
+    def count(self, text: bytes) -> int:
+        """Return how many tokens a prompt is."""
+
+    def encode(self, text: bytes) -> list[int]:
+        """Return its ids."""
+
+    def cached(self, prompt: bytes, answer: bytes) -> bytes:
+        """Return what the cache can find again of both, `BYTES_PER_TOKEN` for each token."""
+
+    def ids(self, cached: bytes) -> list[int]:
+        """Return the ids of what `cached` gave."""
+
+
+class FourBytes:
+    """The functions of this module."""
+
+    def count(self, text: bytes) -> int:
+        """Return how many tokens a prompt is."""
+        return count(text)
+
+    def encode(self, text: bytes) -> list[int]:
+        """Return its ids."""
+        return encode(text)
+
+    def cached(self, prompt: bytes, answer: bytes) -> bytes:
+        """Return the text: tokens are cut from it anywhere."""
+        return prompt + answer
+
+    def ids(self, cached: bytes) -> list[int]:
+        """Return the ids of what `cached` gave."""
+        return encode(cached)
+
+
+class FileTokenizer:
+    """A `tokenizer.json`. Answers stay pieces of four characters, which no vocabulary has: only prompts are cached."""
+
+    def __init__(self, path: str) -> None:
+        # An extra: only who names a file has it.
+        from tokenizers import Tokenizer as Vocabulary  # noqa: PLC0415
+
+        self._vocabulary = Vocabulary.from_file(path)
+
+    def count(self, text: bytes) -> int:
+        """Return how many tokens a prompt is."""
+        return len(self.encode(text))
+
+    def encode(self, text: bytes) -> list[int]:
+        """Return its ids."""
+        return list(self._vocabulary.encode(text.decode(errors="replace")).ids)
+
+    def cached(self, prompt: bytes, answer: bytes) -> bytes:
+        """Return the prompt's ids."""
+        del answer
+        return pack(self.encode(prompt))
+
+    def ids(self, cached: bytes) -> list[int]:
+        """Return the ids of what `cached` gave."""
+        return list(struct.unpack(f">{len(cached) // BYTES_PER_TOKEN}I", cached))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
 
 from tools.gateway.envoy.clusters import pool_cluster_name
+from tools.gateway.envoy.filters import EPP_METADATA
 from tools.gateway.envoy.settings import Settings, per_filter, pool_is
-from tools.gateway.envoy.typed import seconds
+from tools.gateway.envoy.typed import seconds, set_header
 from tools.gateway.routes import Route, Share
+
+ANSWER_HEADERS = ("x-gateway-explain", "x-session-token")
+"""Why the server was chosen, for who asked and may; and which one a session stays on."""
 
 RETRIABLE = "connect-failure,refused-stream,reset-before-request"
 """Only what has not reached a server: never a 5xx or a broken answer, for a generation may have begun."""
@@ -25,6 +30,11 @@ def to_pools(entry: Route, pools: tuple[Share, ...]) -> route.RouteAction:
         max_stream_duration=longest(entry),
         retry_policy=_retries(entry),
     )
+
+
+def told_to_client() -> list[core.HeaderValueOption]:
+    """Return the answer's headers that the EPP gave with its pick: it sees no answers, so Envoy sets them."""
+    return [set_header(name, f"%DYNAMIC_METADATA({EPP_METADATA}:answer:{name})%") for name in ANSWER_HEADERS]
 
 
 def pool_settings(pools: tuple[Share, ...]) -> Settings:

@@ -22,7 +22,7 @@ from envoy_data_plane.envoy.type import v3 as type_
 
 from tools.gateway.envoy.clusters import LEGS, PICK
 from tools.gateway.envoy.filters import BBR_METADATA, BBR_RESPONSE, RENAMED, leg_filters
-from tools.gateway.envoy.forwarding import back_off, longest, pool_settings, to_pools
+from tools.gateway.envoy.forwarding import back_off, longest, pool_settings, to_pools, told_to_client
 from tools.gateway.envoy.local_replies import FALLBACK, leg_reply_config
 from tools.gateway.envoy.logs import access_logs
 from tools.gateway.envoy.matching import exactly, present
@@ -95,6 +95,7 @@ def leg_table(routes: Routes) -> route.RouteConfiguration:
         routes=[
             leg for entry in routes.routes if entry.has_legs for leg in _legs(entry, routes.largest_body)
         ],
+        response_headers_to_add=told_to_client(),
         typed_per_filter_config=per_filter(off("bbr", BBR_RESPONSE)),
     )
     return route.RouteConfiguration(

@@ -33,7 +33,7 @@ FALLBACK = "x-gateway-fallback"
 
 _NO_ANSWER = (
     "response.code_details in ['no_healthy_upstream', 'cluster_not_found', 'response_timeout', "
-    "'upstream_per_try_timeout', 'upstream_max_stream_duration_reached', 'stream_idle_timeout'] "
+    "'upstream_per_try_timeout', 'upstream_max_stream_duration_reached', 'max_duration_timeout', 'stream_idle_timeout'] "
     "|| response.code_details.startsWith('upstream_reset_') || response.code_details.startsWith('overload')"
 )
 

@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.route import v3 as route
 from tools.gateway.conditions import PathCondition
 from tools.gateway.envoy.clusters import PICK, UNROUTED
 from tools.gateway.envoy.filters import BBR_RESPONSE, RENAMED
-from tools.gateway.envoy.forwarding import pool_settings, to_pools
+from tools.gateway.envoy.forwarding import pool_settings, to_pools, told_to_client
 from tools.gateway.envoy.legs import dispatch
 from tools.gateway.envoy.local_replies import FALLBACK, NO_SUCH_PATH
 from tools.gateway.envoy.matching import match_of, path_match, present
@@ -30,6 +30,7 @@ def route_configuration(routes: Routes) -> route.RouteConfiguration:
         ],
         # Names can be restored only where a route says so.
         typed_per_filter_config=per_filter(off(BBR_RESPONSE)),
+        response_headers_to_add=told_to_client(),
         # The number of the attempt is the place in a route's list of pools.
         include_request_attempt_count=routes.has_legs,
     )
