@@ -78,7 +78,9 @@ class Counters:
 
 
 @dataclass(slots=True)
-class _Sequence:
+class Job:
+    """A request on its way. Read-only for all but the engine."""
+
     request: Request
     lease: Lease = field(default_factory=Lease)
     computed: int = 0
@@ -98,7 +100,7 @@ class _Sequence:
 class _Step:
     start: float
     duration: float
-    plan: list[tuple[_Sequence, int]]
+    plan: list[tuple[Job, int]]
     """Who computes how many tokens."""
     repeat: int = 1
     reported: int = 0
@@ -123,8 +125,8 @@ class Engine:
         self.kv = KvCache(profile.kv_blocks, profile.block_size, self._tell if on_kv_event else None)
         self.adapters = AdapterSlots(profile.adapter_slots)
         self.counters = Counters()
-        self._waiting: OrderedDict[str, _Sequence] = OrderedDict()
-        self._running: list[_Sequence] = []
+        self._waiting: OrderedDict[str, Job] = OrderedDict()
+        self._running: list[Job] = []
         self._step: _Step | None = None
 
     @property
@@ -136,6 +138,11 @@ class Engine:
     def waiting(self) -> int:
         """Sequences in the queue."""
         return len(self._waiting)
+
+    @property
+    def batch(self) -> Sequence[Job]:
+        """What `running` counts, oldest first. Live: read it and do not keep it."""
+        return self._running
 
     def running_adapters(self) -> list[str]:
         """Adapters of the batch, in order of admission."""
@@ -162,7 +169,7 @@ class Engine:
             raise DoesNotFit(
                 f"{request.prompt_tokens} + {request.output_tokens} tokens, {self.profile.max_model_len} fit"
             )
-        self._waiting[request.id] = _Sequence(request)
+        self._waiting[request.id] = Job(request)
         self._interrupt(now)
 
     def cancel(self, request_id: str, now: float) -> bool:
@@ -203,43 +210,50 @@ class Engine:
         self._step = None
         if not plan:
             return
-        prefill = sum(chunk for s, chunk in plan if not _decodes(s))
+        duration, prefill = self._duration(plan)
         repeat = 1 if prefill or admitted else self._repeats(plan)
-        duration = self._duration(plan, prefill) + loads * self.profile.adapter_load
-        self._step = _Step(now, duration, plan, repeat)
+        self._step = _Step(now, duration + loads * self.profile.adapter_load, plan, repeat)
 
-    def _duration(self, plan: list[tuple[_Sequence, int]], prefill: int) -> float:
+    def _duration(self, plan: list[tuple[Job, int]]) -> tuple[float, int]:
+        """Return the seconds that a step takes without loading adapters, and the prompt tokens that it computes."""
         profile = self.profile
-        decoding = sum(1 for s, _ in plan if _decodes(s))
-        context = sum(s.computed for s, _ in plan) if profile.context_read else 0
-        return (
+        prefill = decoding = context = 0
+        for job, chunk in plan:
+            context += job.computed
+            if job.produced and job.pending == 1:
+                decoding += 1
+            else:
+                prefill += chunk
+        duration = (
             max(profile.decode_base, prefill / profile.prefill_rate)
             + profile.decode_per_sequence * decoding
             + profile.context_read * context
         )
+        return duration, prefill
 
-    def _continue_running(self) -> list[tuple[_Sequence, int]]:
+    def _continue_running(self) -> list[tuple[Job, int]]:
         """Give the batch its tokens, oldest first; when blocks run out the youngest goes back to the queue."""
-        plan: list[tuple[_Sequence, int]] = []
+        plan: list[tuple[Job, int]] = []
         budget = self.profile.max_batched_tokens
-        while len(plan) < len(self._running) and budget:
-            sequence = self._running[len(plan)]
+        running, reserve = self._running, self.kv.reserve
+        while len(plan) < len(running) and budget:
+            sequence = running[len(plan)]
             chunk = min(sequence.pending, budget)
-            if self.kv.reserve(sequence.lease, sequence.computed + chunk):
+            if reserve(sequence.lease, sequence.computed + chunk):
                 plan.append((sequence, chunk))
                 budget -= chunk
             else:
-                self._preempt(self._running[-1])
+                self._preempt(running[-1])
         return plan
 
-    def _admit(self, plan: list[tuple[_Sequence, int]]) -> tuple[int, int]:
+    def _admit(self, plan: list[tuple[Job, int]]) -> tuple[int, int]:
         """Move what fits from the queue into the batch; return how many, and how many adapters must be loaded."""
         budget = self.profile.max_batched_tokens - sum(chunk for _, chunk in plan)
         room = min(self.profile.max_sequences - len(self._running), budget)
         if len(plan) < len(self._running) or room <= 0 or not self._waiting:
             return 0, 0
         in_use = {s.request.adapter for s in self._running}
-        admitted: list[_Sequence] = []
+        admitted: list[Job] = []
         loads = 0
         for sequence in self._waiting.values():
             adapter = sequence.request.adapter
@@ -260,7 +274,7 @@ class Engine:
             self._running.append(sequence)
         return len(admitted), loads
 
-    def _enter(self, sequence: _Sequence, budget: int) -> int:
+    def _enter(self, sequence: Job, budget: int) -> int:
         """Take the cached prefix and blocks for the first chunk; return its tokens, or 0 if the whole does not fit."""
         known = sequence.pending
         # The last token is always computed, for its logits: a prompt that is cached whole still costs one block.
@@ -278,14 +292,17 @@ class Engine:
             self.counters.cache_hits += sequence.cached_tokens
         return chunk
 
-    def _repeats(self, plan: list[tuple[_Sequence, int]]) -> int:
+    def _repeats(self, plan: list[tuple[Job, int]]) -> int:
         """How often this decode step can be repeated before someone finishes or blocks run out."""
-        repeat = min(MAX_REPEAT, *(s.request.output_tokens - s.produced for s, _ in plan))
+        repeat = min(MAX_REPEAT, *[s.request.output_tokens - s.produced for s, _ in plan])
+        # Every sequence has the block of its next token: it needs no more than this for the others.
+        if len(plan) * -(-(repeat - 1) // self.kv.block_size) <= self.kv.available:
+            return repeat
         while repeat > 1 and self._lacks_blocks(plan, repeat):
             repeat //= 2
         return repeat
 
-    def _lacks_blocks(self, plan: list[tuple[_Sequence, int]], repeat: int) -> bool:
+    def _lacks_blocks(self, plan: list[tuple[Job, int]], repeat: int) -> bool:
         missing = sum(self.kv.missing(s.lease, s.computed + repeat) for s, _ in plan)
         return missing > self.kv.available
 
@@ -303,19 +320,23 @@ class Engine:
 
     def _apply(self, step: _Step, end: float, progress: list[Progress]) -> None:
         self.counters.steps += step.repeat
+        kv, repeat, size = self.kv, step.repeat, self.kv.block_size
         for sequence, chunk in step.plan:
             if sequence.gone:
                 continue
             samples = chunk == sequence.pending
-            sequence.computed += chunk * step.repeat
-            self.kv.reserve(sequence.lease, sequence.computed)
+            sequence.computed = computed = sequence.computed + chunk * repeat
+            lease = sequence.lease
             self._storing = sequence.request
-            self.kv.commit(sequence.lease, sequence.request.blocks, sequence.computed)
+            if repeat > 1:
+                kv.reserve(lease, computed)
+            if computed // size > lease.seen:
+                kv.commit(lease, sequence.request.blocks, computed)
             self._storing = None
             if samples:
                 self._sample(sequence, step, end, progress)
 
-    def _sample(self, sequence: _Sequence, step: _Step, at: float, progress: list[Progress]) -> None:
+    def _sample(self, sequence: Job, step: _Step, at: float, progress: list[Progress]) -> None:
         request = sequence.request
         first = not sequence.produced
         if first:
@@ -334,7 +355,7 @@ class Engine:
         if self._on_kv_event is not None:
             self._on_kv_event(event, self._storing)
 
-    def _preempt(self, sequence: _Sequence) -> None:
+    def _preempt(self, sequence: Job) -> None:
         """Back to the head of the queue, to be computed again: vLLM's recompute preemption."""
         self._running.remove(sequence)
         self.kv.release(sequence.lease)
@@ -343,15 +364,11 @@ class Engine:
         self._waiting.move_to_end(sequence.request.id, last=False)
         self.counters.preemptions += 1
 
-    def _leave(self, sequence: _Sequence) -> None:
+    def _leave(self, sequence: Job) -> None:
         sequence.gone = True
         self._running.remove(sequence)
         self.kv.release(sequence.lease)
 
 
-def _decodes(sequence: _Sequence) -> bool:
-    return sequence.produced > 0 and sequence.pending == 1
-
-
-def _adapters(sequences: Iterable[_Sequence]) -> list[str]:
+def _adapters(sequences: Iterable[Job]) -> list[str]:
     return list(dict.fromkeys(s.request.adapter for s in sequences if s.request.adapter))

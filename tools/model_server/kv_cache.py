@@ -80,6 +80,14 @@ class KvCache:
         """Blocks that can be found by their hash."""
         return len(self._referenced) + len(self._idle)
 
+    def held(self, hashes: Sequence[int]) -> int:
+        """Return how many of the first `hashes` are cached, without a gap, and leave them as they are."""
+        referenced, idle = self._referenced, self._idle
+        for position, block in enumerate(hashes):
+            if block not in referenced and block not in idle:
+                return position
+        return len(hashes)
+
     def match(self, hashes: Sequence[int], limit: int) -> Lease:
         """Take the longest cached prefix of `hashes`, at most `limit` blocks."""
         lease, referenced, idle = Lease(), self._referenced, self._idle
@@ -101,25 +109,31 @@ class KvCache:
 
     def reserve(self, lease: Lease, tokens: int) -> bool:
         """Give `lease` room for `tokens`, evicting idle blocks; False, and nothing changed, if there is none."""
-        missing = self.missing(lease, tokens)
-        if missing > self.available:
+        missing = -(-tokens // self.block_size) - len(lease.hashes) - lease.private
+        if missing <= 0:
+            return True
+        available = self.available
+        if missing > available:
             return False
-        self._evict(missing - (self.available - len(self._idle)))
+        self._evict(missing - (available - len(self._idle)))
         lease.private += missing
         self._private += missing
         return True
 
     def commit(self, lease: Lease, hashes: Sequence[int], tokens: int) -> None:
         """Make the full blocks among the first `tokens` findable."""
-        stored: list[int] = []
         first, full = lease.seen, min(tokens // self.block_size, len(hashes))
+        if full <= first:
+            return
+        stored: list[int] = []
+        referenced, idle = self._referenced, self._idle
         for block in hashes[first:full]:
-            if block in self._referenced or block in self._idle:
+            if block in referenced or block in idle:
                 continue  # computed twice at the same time: the second copy stays private, as in vLLM
-            self._referenced[block] = 1
-            lease.hashes.append(block)
+            referenced[block] = 1
             stored.append(block)
-        lease.seen = max(first, full)
+        lease.hashes += stored
+        lease.seen = full
         lease.private -= len(stored)
         self._private -= len(stored)
         if stored and self._on_event is not None:
@@ -128,13 +142,14 @@ class KvCache:
     def release(self, lease: Lease) -> None:
         """Give back every block. The tail becomes idle first, so that it is evicted before what it builds on."""
         self._private -= lease.private
+        referenced, idle = self._referenced, self._idle
         for block in reversed(lease.hashes):
-            users = self._referenced[block] - 1
+            users = referenced[block] - 1
             if users:
-                self._referenced[block] = users
+                referenced[block] = users
             else:
-                del self._referenced[block]
-                self._idle[block] = None
+                del referenced[block]
+                idle[block] = None
         lease.hashes.clear()
         lease.private = lease.seen = 0
 
