@@ -170,6 +170,8 @@ def _response(place: str, config: SideConfig) -> None:
         raise ConfigError(
             f"{place}.stream: expected window or audit: providers cannot judge a stream byte by byte"
         )
+    if 2 * config.overlap > config.window:
+        raise ConfigError(f"{place}.overlap: expected at most half of the window, {config.window // 2}")
     if any(entry.redact_with == "placeholder" for entry in config.actions):
         raise ConfigError(f"{place}.actions: a placeholder stands in prompts; expected mask or hash")
 

@@ -68,9 +68,9 @@ class SideConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     stream: Literal["exact", "window", "audit"] = "exact"
     """How a streamed answer is judged. Providers need `window` or `audit`."""
     window: Annotated[int, msgspec.Meta(ge=8, le=65536)] = 200
-    """Tokens, of about four characters, that wait for providers at most."""
+    """Tokens, of about four characters, of one text that wait at most."""
     overlap: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 50
-    """Tokens before them that the providers see again."""
+    """Tokens at a window's end that wait for the next one too: of a match up to this long nothing leaves."""
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

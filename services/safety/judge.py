@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from services.openai.texts import Json, Kind, Path, Text
 from services.safety.adjacent import Known, crossing
+from services.safety.canonical.check import Canonical
 from services.safety.holdback import Released, Tail
 from services.safety.masks import Masks, Vault
 from services.safety.policy import Side, worst
@@ -101,6 +102,20 @@ def judge(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
         released = tally.tail(here, text).feed(text.value, final=True)
         tally.add(text.path, released)
         if released.text != text.value and not released.block:
+            edits[text.path] = released.text
+    return edits
+
+
+def judge_hidden(texts: Iterable[Text], side: Side, tally: Tally) -> dict[Path, Json]:
+    """Do the same for what a stream of these texts has not shown: what stands in encodings and ciphers."""
+    edits: dict[Path, Json] = {}
+    checks = [check for check in (*side.checks, *side.watching) if isinstance(check, Canonical)]
+    for text in texts:
+        found = [finding for check in checks for finding in check.hidden(text.value)]
+        if found:
+            here = replace(side, checks=(Known(found),), watching=())
+            released = tally.tail(here, text).feed(text.value, final=True)
+            tally.add(text.path, released)
             edits[text.path] = released.text
     return edits
 

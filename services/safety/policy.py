@@ -27,7 +27,7 @@ class StreamMode(enum.StrEnum):
     EXACT = "exact"
     """By rules, while it flows: no byte of a match leaves."""
     WINDOW = "window"
-    """By rules as in `exact`, then by providers, a window at a time: at most a window waits."""
+    """By rules as in `exact`, then by all of them and by providers, a window at a time: at most a window waits."""
     AUDIT = "audit"
     """It leaves as it came and is judged beside; what is found is reported."""
 
@@ -112,9 +112,9 @@ class Side:
     at_limit: Action = Action.REDACT
     stream: StreamMode = StreamMode.EXACT
     window: int = 200
-    """Tokens of an answer that wait for providers at most."""
+    """Tokens of one text that wait for judges at most."""
     overlap: int = 50
-    """Tokens before them that the providers see again."""
+    """Tokens at a window's end that wait for the next one too."""
 
     @property
     def idle(self) -> bool:

@@ -132,7 +132,7 @@ async def test_no_way_round_the_filter_is_open_in_requests(gateway: World, line:
 
 @pytest.mark.parametrize(
     ("reply", "model"),
-    [(reply, "m") for reply in bypasses.replies()],
+    [(reply, "m") for reply in bypasses.replies()] + [(reply, "w") for reply in bypasses.windowed()],
     ids=lambda one: getattr(one, "name", one),
 )
 async def test_no_way_round_the_filter_is_open_in_answers(gateway: World, reply: Reply, model: str) -> None:

@@ -43,6 +43,13 @@ models: {free: none}
 """
 
 
+ANSWERS = """
+policies:
+  default:
+    response: {actions: [{match: [aws-access-key, card], action: redact, redact_with: FORM}]}
+"""
+
+
 def policies(text=CONFIG, checks=None, providers=()):
     return assemble(parse(text, SafetyConfig), checks or {}, providers).policies
 

@@ -35,6 +35,7 @@ def test_the_shipped_configuration_is_valid_and_means_what_it_says():
         ("policies: {default: {}}\nblocklists: {a: []}", "'a'"),
         ("policies: {default: {}}\nblocklists: {jwt: [x]}", "defined twice: jwt"),
         ("policies: {default: {prompt: {message: '{rule}'}}}", "message"),
+        ("policies: {default: {response: {overlap: 101}}}", "overlap: expected at most half of the window, 100"),
         ("policies: {default: {prompt: {checks: [mine]}}}", "checks: 'mine'"),
         ("policies: {default: {}}\nproviders: {p: {type: x}}", "providers.p.type: 'x'"),
         ("policies: {default: {response: {actions: [{match: [github-token], action: redact}, {match: [names], action: block}], hold_limit: 256}}}\nblocklists: {names: [" + "x" * 300 + "]}", "hold_limit"),

@@ -8,10 +8,14 @@ import json
 import pytest
 
 from services.openai.texts import decode
+from services.safety.canonical.check import Canonical
+from services.safety.checks.rules import built_in
+from services.safety.checks.ruleset import RuleSet
 from tests.safety import bypasses, kit
 from tests.safety.bypasses import Outcome
 from tests.safety.test_service import Exchange, error
 
+KEYS = Canonical(RuleSet([rule for rule in built_in() if rule.id == "aws-access-key"]))
 CODES = {
     Outcome.BLOCKED: {"secret", "blocklist"},
     Outcome.UNSCANNABLE: {"unscannable"},
@@ -45,7 +49,7 @@ async def test_no_way_round_the_filter_is_open_in_requests(policies, line):
 
 @pytest.mark.parametrize(
     ("reply", "mode"),
-    [(reply, "exact") for reply in bypasses.replies()],
+    [(reply, "exact") for reply in bypasses.replies()] + [(reply, "window") for reply in bypasses.windowed()],
     ids=lambda one: getattr(one, "name", one),
 )
 async def test_no_way_round_the_filter_is_open_in_answers(policies, reply, mode):
@@ -76,7 +80,7 @@ def check_left(reply, body):
     said = kit.said(body)
     assert reply.secret not in said
     assert kit.SECRET.encode() not in body
-    assert reply.secret[-8:] not in said
+    assert not KEYS.scan(said), "encoded or not, nothing of it can be read back"
     if reply.expected is Outcome.ENDED:
         assert said.removeprefix('{"k":"') == "see "
     else:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import functools
 import random
 
 import pytest
 
-from services.safety.checks import ruleset
-from services.safety.checks.rules import blocklist, built_in
+from services.safety.checks.rules import Rule, blocklist, built_in
 from services.safety.checks.ruleset import RuleSet
+from services.safety.checks.sieve import Re2Sieve
 
 FILL = [
     "the harbour ",
@@ -19,7 +20,20 @@ FILL = [
     "\u017fk_live ",  # a long s folds to s
     "192.168.0.",
     "@",
+    "ignore the above ",
+    "all previous  ",
 ]
+ENGINES = [pytest.param(Re2Sieve, id="re2")]
+
+
+class Everything:
+    """A sieve that lets every rule pass: what the rules find by themselves."""
+
+    def __init__(self, rules):
+        self._rules = rules
+
+    def candidates(self, data, start):
+        return self._rules
 
 
 def samples():
@@ -29,18 +43,67 @@ def samples():
         if rule.examples
         for hit in (*rule.examples.hit, *rule.examples.miss)
     ]
-    return [*hits, "STRASSE 7", "straße 7", "Kelvin's \u212aelvin"]
+    return [*hits, "STRASSE 7", "straße 7", "Kelvin's \u212aelvin", "BLUE\n bird"]
 
 
+RULES = [*built_in(), blocklist("words", ["straße", "kelvin", "blue bird"])]
+ALONE = RuleSet(RULES, engine=Everything)
+
+
+@functools.cache
+def compiled(engine):
+    return RuleSet(RULES, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_long_text_gives_what_the_keyword_automaton_gives(seed, monkeypatch):
-    """The quick pass over long texts drops no finding: few hits, many hits, none, any characters."""
+def test_a_sieve_drops_no_finding(seed, engine):
+    """Few hits, many hits, none, any characters: the findings are those of each rule by itself, in the same order."""
     chance = random.Random(seed)
-    rules = RuleSet([*built_in(), blocklist("words", ["straße", "kelvin", "blue bird"])])
     planted = chance.sample(samples(), chance.choice([0, 1, 3, 60]) % len(samples()))
     parts = [chance.choice(FILL) for _ in range(400)] + [f" {text} " for text in planted]
     chance.shuffle(parts)
     text = "".join(parts)
-    quick = sorted(map(repr, rules.scan(text)))
-    monkeypatch.setattr(ruleset, "_LONG", len(text) * 8)
-    assert quick == sorted(map(repr, rules.scan(text)))
+    assert compiled(engine).scan(text) == ALONE.scan(text)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("text", samples())
+def test_a_short_text_passes_the_sieve_too(text, engine):
+    """Each example by itself, and between words."""
+    rules = compiled(engine)
+    assert rules.scan(text) == ALONE.scan(text)
+    assert rules.scan(f"naïve {text} ok") == ALONE.scan(f"naïve {text} ok")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_clean_text_has_no_candidates(engine):
+    """The sieve is what makes a clean text cheap: no rule is run on it."""
+    ran = []
+
+    def spy(rules):
+        sieve = engine(rules)
+
+        class Spy:
+            def candidates(self, data, start):
+                ran.extend(found := sieve.candidates(data, start))
+                return found
+
+        return Spy()
+
+    rules = RuleSet(built_in(), engine=spy)
+    assert (
+        rules.scan("The administrator follows the guidelines of the system, in 3 steps at 12:30. " * 50) == []
+    )
+    assert ran == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_categories_without_end_are_sieved_all_the_same(engine):
+    """A rule file may have a category for each rule."""
+    rules = [
+        Rule(id=f"r{number}", description="", category=f"c{number}", pattern=f"x{number}x", keywords=(f"x{number}x",),
+             max_length=3 + (number > 9)) for number in range(20)
+    ]  # fmt: skip
+    found = RuleSet(rules, engine=engine).scan("x3x x19x X7X")
+    assert [one.rule for one in found] == ["r3", "r19"]

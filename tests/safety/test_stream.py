@@ -12,6 +12,7 @@ from services.safety.judge import Tally
 from services.safety.stream import StreamFilter
 from services.safety.verdict import Action, State
 from tests.safety import kit
+from tests.safety.kit import SECRET
 
 DIALECTS = {
     "chat": kit.chat,
@@ -42,17 +43,6 @@ def run(parts, side=None):
     if not stream.ended:
         out.append(stream.feed(b"", end=True))
     return b"".join(out), tally, stream
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_cut_at_every_byte_gives_what_the_whole_stream_gives(dialect):
-    """Events, UTF-8 sequences and matches may be cut anywhere: the client reads the same text."""
-    stream = b"".join(DIALECTS[dialect](["é AK", kit.SECRET[2:], " 😀"]))
-    expected, _, _ = run([stream])
-    assert "é [REDACTED:aws-access-key] 😀" in kit.said(expected)
-    for cut in range(len(stream) + 1):
-        assert run([stream[:cut], stream[cut:]])[0] == expected
-    assert run([bytes([byte]) for byte in stream])[0] == expected
 
 
 @pytest.mark.parametrize("dialect", ["chat", "reasoning", "completions", "messages", "responses"])
@@ -172,6 +162,77 @@ def test_whole_texts_late_in_a_stream_are_masked_too():
     assert kit.SECRET.encode() not in out
     completed = kit.documents(out)[-1]
     assert completed["response"]["output"][0]["content"][0]["text"] == "key [REDACTED:aws-access-key]"
+
+
+FINAL = {
+    "response.output_text.done": lambda event: event["text"],
+    "response.content_part.done": lambda event: event["part"]["text"],
+    "response.function_call_arguments.done": lambda event: event["arguments"],
+    "response.output_item.done": lambda event: _of_item(event["item"]),
+    "response.completed": lambda event: _of_item(event["response"]["output"][0]),
+}
+"""The events that repeat a whole text, and where."""
+
+
+def _of_item(item):
+    return item["arguments"] if "arguments" in item else item["content"][0]["text"]
+
+
+def finals(stream):
+    """Return what each final event of a responses stream says."""
+    return [FINAL[event["type"]](event) for event in kit.documents(stream) if event["type"] in FINAL]
+
+
+REPEATED = {
+    "text": (kit.responses, ["é AK", SECRET[2:], " and 4111 1111", " 1111 1111."]),
+    "arguments": (kit.response_arguments, ['{"k": "AK', SECRET[2:], '", "n": 4111', "111111111111}"]),
+}
+
+
+@pytest.mark.parametrize("form", ["mask", "hash"])
+@pytest.mark.parametrize("name", REPEATED)
+def test_final_events_say_what_the_deltas_said(name, form):
+    """Masks, hashes and all: the last events of the responses dialect hold nothing that the deltas did not."""
+    make, pieces = REPEATED[name]
+    side = kit.policies(kit.ANSWERS.replace("FORM", form)).choose("m").response
+    stream = b"".join(make(pieces))
+    expected = run([stream], side)[0]
+    said = kit.said(expected)
+    assert said.count("[REDACTED:") == 2
+    assert said.count("[REDACTED:card:") == (form == "hash")
+    assert finals(expected) == [said] * len(
+        FINAL.keys() & {event["type"] for event in kit.documents(expected)}
+    )
+    assert len(finals(expected)) >= 3
+    for cut in range(0, len(stream) + 1, 7):
+        assert run([stream[:cut], stream[cut:]], side)[0] == expected
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_nothing_of_a_forbidden_match_leaves_with_the_final_events(name):
+    """The stream ends before them, wherever it is cut; they come neither whole nor in part."""
+    make, _ = REPEATED[name]
+    opened, closed = ("", "") if name == "text" else ('{"k": "', '"}')
+    stream = b"".join(make([f"{opened}on ", "Pro", "ject Blue", f"bird, so{closed}"]))
+    for cut in range(0, len(stream) + 1, 7):
+        out, _, state = run([stream[:cut], stream[cut:]])
+        assert state.ended
+        assert kit.said(out) == f"{opened}on "
+        assert b"Pro" not in out
+        assert finals(out) == []
+
+
+@pytest.mark.parametrize("kind", FINAL)
+def test_a_match_that_only_a_final_event_holds_is_found(kind):
+    """A server whose deltas say less than its last events opens no way out: masked in place, or the end."""
+    make = kit.response_arguments if "arguments" in kind else kit.responses
+    for hidden, word in ((SECRET, b"AKIA"), ("Project Bluebird", b"Bluebird")):
+        events = make(['{"a":"clean"}'])
+        position = next(n for n, event in enumerate(events) if kind.encode() in event)
+        events[position] = events[position].replace(b"clean", hidden.encode())
+        out, tally, state = run(events)
+        assert word not in out
+        assert state.ended is (tally.block == "blocklist") is (hidden != SECRET)
 
 
 def test_logprobs_do_not_tell_what_is_masked():

@@ -47,19 +47,48 @@ class Resized(NamedTuple):
 
 def fold(text: str) -> str:
     """Return `text` folded. ASCII comes back as it is."""
-    return text if text.isascii() else _WIDE.sub(_fold_run, text)
+    return text if text.isascii() else _replaced(text, changes(text))
 
 
-def resized(text: str) -> Iterator[Resized]:
-    """Yield the characters of `text` that folding removes or expands, in order. Without any, offsets stay."""
-    for run in _WIDE.finditer(text):
-        sizes = run[0].translate(_sizes())
-        for found in _NOT_ONE.finditer(sizes):
-            yield Resized(run.start() + found.start(), ord(found[0]))
+def changes(text: str) -> dict[str, str]:
+    """Return what folding does to the characters of `text`: those that it changes, and what they become."""
+    folds = _folds()
+    found = {char: folds[ord(char)] for char in set(wide(text))}
+    return {char: folded for char, folded in found.items() if folded != char}
+
+
+def wide(text: str) -> str:
+    """Return the characters of `text` outside ASCII, in order."""
+    return text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
+
+
+def folded_with(text: str, known: dict[str, str]) -> tuple[str, list[Resized]]:
+    """Return `text` folded, and its characters that folding removes or expands, in order. `known` are its `changes`."""
+    sizes = {char: len(folded) for char, folded in known.items() if len(folded) != 1}
+    places = [Resized(at, size) for char, size in sizes.items() for at in _places(text, char)]
+    return _replaced(text, known), sorted(places)
+
+
+_ASCII = bytes(range(128))
+_FEW = 16  # characters replaced one after the other, each at the speed of a copy; a table asks for every character
+
+
+def _replaced(text: str, known: dict[str, str]) -> str:
+    if len(known) > _FEW or not all(map(str.isascii, known.values())):  # what one becomes, another may change
+        return _WIDE.sub(_fold_run, text) if known else text
+    for char, folded in known.items():
+        text = text.replace(char, folded)
+    return text
+
+
+def _places(text: str, char: str) -> Iterator[int]:
+    at = text.find(char)
+    while at >= 0:
+        yield at
+        at = text.find(char, at + 1)
 
 
 _WIDE = re.compile("[^\x00-\x7f]+")
-_NOT_ONE = re.compile("[^\x01]")
 
 
 def _fold_run(run: re.Match[str]) -> str:
@@ -70,25 +99,12 @@ class _Table(dict[int, str]):
     """A table for `str.translate` that fills itself, up to a bound."""
 
     def __missing__(self, code: int) -> str:
-        value = self._value(fold_character(chr(code)))
+        value = fold_character(chr(code))
         if len(self) < _KNOWN:
             self[code] = value
         return value
-
-    def _value(self, folded: str) -> str:
-        return folded
-
-
-class _SizeTable(_Table):
-    def _value(self, folded: str) -> str:
-        return chr(len(folded))  # no character becomes more than 18
 
 
 @functools.cache
 def _folds() -> _Table:
     return _Table()
-
-
-@functools.cache
-def _sizes() -> _SizeTable:
-    return _SizeTable()

@@ -23,10 +23,12 @@ _ENOUGH = 0.9  # of a run readable at one alignment: the others need not be trie
 # base64 digits and half of all pairs of hex digits. Long words and paths seldom fit.
 _DIGITS = "[A-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]"
 _BYTE = "(?:[2-7][0-9A-Fa-f]|0[9AaDd])"
-_GATE = re2.compile(
+WRAPPED = (
     rf"\\(?:u\{{|u[0-9A-Fa-f]{{4}}|U[0-9A-Fa-f]{{8}}|x[0-9A-Fa-f]{{2}}|/)|%[0-9A-Fa-f][0-9A-Fa-f]|&#[0-9xX]|(?:{_DIGITS}){{3}}"
-    rf"|{_BYTE}(?:[ :,-]{{0,2}}(?:0x)?{_BYTE}){{7}}".encode()
+    rf"|{_BYTE}(?:[ :,-]{{0,2}}(?:0x)?{_BYTE}){{7}}"
 )
+"""Of ASCII: something may be an encoding."""
+_GATE = re2.compile(WRAPPED.encode())
 _WRAPPED = re.compile(
     RUNS + r"|(?P<hex>[0-9A-Fa-f]{2}(?:[ :,-]{0,2}(?:0x)?[0-9A-Fa-f]{2}){7,}(?![0-9A-Za-z+/_]))"
     r"|(?P<base64>(?:[A-Za-z0-9+/_-]{60,80}\r?\n)*[A-Za-z0-9+/_-]{12,})"

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from services.safety.canonical.characters import fold, resized
+from services.safety.canonical.characters import changes, folded_with
 
 Span = tuple[int, int]
 """Start and end."""
@@ -87,9 +87,14 @@ def whole(start: int, end: int) -> Origin:
 
 def folded(text: str, parent: View | None = None) -> View:
     """Return the view of `text` with its characters folded."""
-    out, pieces = fold(text), [Piece(0, shifted(0))]
-    grown = 0  # by how much the view is longer than the text so far
-    for at, size in resized(text):
+    return folded_by(text, {} if text.isascii() else changes(text), parent)
+
+
+def folded_by(text: str, known: dict[str, str], parent: View | None = None) -> View:
+    """Return the view of `text` with its characters folded; `known` are its `changes`."""
+    out, places = folded_with(text, known)
+    pieces, grown = [Piece(0, shifted(0))], 0  # by how much the view is longer than the text so far
+    for at, size in places:
         if size:
             pieces.append(Piece(at + grown, whole(at, at + 1)))
         grown += size - 1

@@ -1,1 +1,1 @@
-"""Checks: what looks at a text. `base` has the interface, `registry` the types, `rules` and `ruleset` the built-in one."""
+"""Checks: what looks at a text. `base` has the interface, `registry` the types, `rules` to `ruleset` the built-in one."""

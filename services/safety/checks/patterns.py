@@ -10,7 +10,7 @@ backwards from the end in linear time and stops at the first character that no m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -116,6 +116,41 @@ def prefix(node: Node) -> str:
         case Repeat(item, high=high):
             before = "*" if high is None else f"{{0,{max(high - 1, 0)}}}"
             return _group(item) + before + prefix(item)
+
+
+def relaxed(node: Node) -> str:
+    """Return a pattern that matches wherever `node` does, and elsewhere: repeats have no upper bound.
+
+    To count to a bound takes an automaton a state for each number; without, a sieve of many rules stays small.
+    """
+    match node:
+        case Sequence(items):
+            return "".join(map(relaxed, items))
+        case Choice(options):
+            return f"(?:{'|'.join(map(relaxed, options))})"
+        case Repeat(item, low, high):
+            inside = item.source if isinstance(item, Char) else f"(?:{relaxed(item)})"
+            return inside + ("?" if high == 1 and not low else _AT_LEAST.get(low, f"{{{low},}}"))
+        case _:
+            return emit(node)
+
+
+_AT_LEAST = {0: "*", 1: "+"}
+
+
+def possible(node: Node, allowed: Callable[[str], bool]) -> bool:
+    """Return whether `node` can match with such characters alone whose source is `allowed`."""
+    match node:
+        case Char(source):
+            return allowed(source)
+        case Boundary():
+            return True
+        case Sequence(items):
+            return all(possible(item, allowed) for item in items)
+        case Choice(options):
+            return any(possible(option, allowed) for option in options)
+        case Repeat(item, low):
+            return not low or possible(item, allowed)
 
 
 def _prefix_sequence(items: tuple[Node, ...]) -> str:

@@ -1,61 +1,32 @@
-"""The built-in check: rules found by keyword, confirmed by re2, proved by a validator, followed through a stream."""
+"""The built-in check: rules chosen by a sieve, confirmed by re2, proved by a validator, followed through a stream."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 
-import ahocorasick
-import re2
-
 from services.safety.checks import patterns
 from services.safety.checks.base import Scan
-from services.safety.checks.rules import WORD_START, Rule, RuleError
+from services.safety.checks.compiled import Compiled, any_of, flagged
+from services.safety.checks.rules import WORD_START, Rule
+from services.safety.checks.sieve import Engine, Re2Sieve
 from services.safety.checks.validators import VALIDATORS, Match, Validator
 from services.safety.verdict import Finding
-
-_MEMORY = 64 * 1024 * 1024  # bytes re2 may use for one pattern; a blocklist of `MAX_WORDS` runs in it
-_LONG = 512  # bytes; from here on re2's 1.7 ns per byte beat the automaton's 13 and the conversions
-_HITS = 32  # keywords looked at one by one in a long text: each costs 4 µs, the automaton on 4 KB costs 50
-
-
-class _Compiled:
-    """A rule ready to run."""
-
-    __slots__ = ("node", "pattern", "rule", "validator")
-
-    def __init__(self, rule: Rule, validators: Mapping[str, Validator]) -> None:
-        try:
-            self.node = patterns.parse(rule.pattern)
-            whole = patterns.parse(_source(rule))
-            self.pattern = re2.compile(_flagged(rule, _source(rule)), _options())
-        except (patterns.PatternError, re2.error) as error:
-            raise RuleError(f"rule {rule.id!r}: {error}") from error
-        if (length := patterns.longest(whole)) != rule.max_length:
-            raise RuleError(f"rule {rule.id!r}: max_length is {rule.max_length}, expected {length}")
-        if rule.validator is not None and rule.validator not in validators:
-            raise RuleError(
-                f"rule {rule.id!r}: no validator {rule.validator!r}, there are {', '.join(validators)}"
-            )
-        self.rule = rule
-        self.validator = validators[rule.validator] if rule.validator else None
 
 
 class RuleSet:
     """Several rules as one `Check`. A check that is a rule with parameters brings its own `validators`."""
 
-    def __init__(self, rules: Sequence[Rule], validators: Mapping[str, Validator] = VALIDATORS) -> None:
-        compiled = [_Compiled(rule, validators) for rule in rules]
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        validators: Mapping[str, Validator] = VALIDATORS,
+        engine: Engine = Re2Sieve,
+    ) -> None:
+        compiled = [Compiled(rule, validators) for rule in rules]
         self.rules = tuple(rules)
-        self._always = [entry for entry in compiled if not entry.rule.keywords]
-        self._keywords = _automaton([entry for entry in compiled if entry.rule.keywords])
-        always = [_flagged(entry.rule, _source(entry.rule)) for entry in self._always]
-        words = [_word(keyword) for entry in compiled for keyword in entry.rule.keywords]
-        self._gate = _any(always)
-        self._words = _any(words)
-        self._sieve = _any([*words, *always])
-        self._longest = max((len(word) for rule in rules for word in rule.keywords), default=0)
-        self._tail = _any(_prefixes(compiled), anchor=r"\z")
+        self._sieve = engine(compiled)
+        self._tail = any_of(_prefixes(compiled), anchor=r"\z") if compiled else None
 
     @property
     def max_length(self) -> int | None:
@@ -67,7 +38,9 @@ class RuleSet:
 
     def scan(self, text: str) -> Sequence[Finding]:
         """Return the findings in a whole text, rule by rule."""
-        return self.scanner().feed(text, final=True).findings
+        data = encode(text)
+        found = self._sieve.candidates(data, 0)
+        return self.scanner().whole(text, data, found) if found else []
 
     def scanner(self) -> RuleScanner:
         """Return a fresh state for one text of a stream."""
@@ -77,29 +50,9 @@ class RuleSet:
         """Return the byte from which `data` may be the beginning of a match that is still to come."""
         return self._tail.search(data, start).start() if self._tail else len(data)
 
-    def candidates(self, text: str, data: bytes, start: int) -> list[_Compiled]:
-        """Return the rules that can have a match in the text, in no order that matters."""
-        if len(data) - start > _LONG and (self._sieve is None or not self._sieve.search(data, start)):
-            return []
-        found = self._by_keyword(text, data, start)
-        if self._gate is not None and self._gate.search(data, start):
-            return [*found, *self._always]
-        return found
-
-    def _by_keyword(self, text: str, data: bytes, start: int) -> list[_Compiled]:
-        if self._keywords is None or self._words is None:
-            return []
-        if len(data) - start <= _LONG:
-            return _entries(self._keywords, text)
-        found: dict[int, _Compiled] = {}
-        for _ in range(_HITS):
-            hit = self._words.search(data, start)
-            if hit is None:
-                return list(found.values())
-            at = data[hit.start() : hit.start() + _BYTES * self._longest].decode("utf-8", "ignore")
-            found |= {id(entry): entry for entry in _entries(self._keywords, at)}
-            start = hit.start() + 1
-        return _entries(self._keywords, text)
+    def candidates(self, data: bytes, start: int) -> Sequence[Compiled]:
+        """Return the rules that may have a match in `data` from byte `start` on."""
+        return self._sieve.candidates(data, start)
 
 
 class RuleScanner:
@@ -128,14 +81,19 @@ class RuleScanner:
         if live <= self._start:  # all of it may be one match to come: nothing can be settled
             return Scan((), self._base + self._start)
         findings = []
-        for entry in self._rules.candidates(self._text, data, begin):
+        for entry in self._rules.candidates(data, begin):
             findings += self._find(entry, data, chars, live)
         settled = min(live, len(self._text))
         result = Scan(findings, self._base + settled)
         self._forget(settled)
         return result
 
-    def _find(self, entry: _Compiled, data: bytes, chars: _Offsets, live: int) -> list[Finding]:
+    def whole(self, text: str, data: bytes, rules: Sequence[Compiled]) -> list[Finding]:
+        """Return the findings of `rules` in a whole text; `data` is the text in UTF-8."""
+        self._text, chars = text, _Offsets(text, data)
+        return [found for entry in rules for found in self._find(entry, data, chars, len(text) + 1)]
+
+    def _find(self, entry: Compiled, data: bytes, chars: _Offsets, live: int) -> list[Finding]:
         """Return the matches that begin before `live`: nothing can follow that would change them."""
         rule, found = entry.rule, []
         position = max(self._start, self._resume.get(rule.id, 0) - self._base)
@@ -207,33 +165,9 @@ class _Offsets:
         return self._char
 
 
-_BYTES = 4  # of a character, at most
-
-
-def _entries(automaton: ahocorasick.Automaton, text: str) -> list[_Compiled]:
-    """Return the rules with a keyword in `text`, each once."""
-    found: dict[int, _Compiled] = {}
-    for _, entries in automaton.iter(text.casefold()):
-        for entry in entries:
-            found[id(entry)] = entry
-    return list(found.values())
-
-
-def _word(keyword: str) -> str:
-    return f"(?i:{re2.escape(keyword)})"
-
-
-def _source(rule: Rule) -> str:
-    return f"{WORD_START}(?:{rule.pattern})" if rule.word_start else rule.pattern
-
-
-def _flagged(rule: Rule, pattern: str) -> str:
-    return f"(?i:{pattern})" if rule.ignore_case else f"(?:{pattern})"
-
-
-def _prefixes(entries: Sequence[_Compiled]) -> list[str]:
+def _prefixes(entries: Sequence[Compiled]) -> list[str]:
     """Return the patterns of live beginnings. What begins alike is one pattern: its size is what a chunk costs."""
-    groups: dict[tuple[bool, bool], list[_Compiled]] = {}
+    groups: dict[tuple[bool, bool], list[Compiled]] = {}
     for entry in entries:
         groups.setdefault((entry.rule.word_start, entry.rule.ignore_case), []).append(entry)
     sources = []
@@ -241,33 +175,5 @@ def _prefixes(entries: Sequence[_Compiled]) -> list[str]:
         node: patterns.Node = patterns.Choice(tuple(entry.node for entry in group))
         if word_start:
             node = patterns.Sequence((patterns.parse(WORD_START), node))
-        sources.append(_flagged(group[0].rule, patterns.prefix(node)))
+        sources.append(flagged(group[0].rule, patterns.prefix(node)))
     return sources
-
-
-def _any(sources: Sequence[str], anchor: str = "") -> re2._Regexp | None:
-    return re2.compile(f"(?:{'|'.join(sources)}){anchor}", _options()) if sources else None
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.max_mem = _MEMORY
-    options.never_capture = True
-    options.log_errors = False
-    return options
-
-
-def _automaton(entries: Sequence[_Compiled]) -> ahocorasick.Automaton | None:
-    words: Mapping[str, list[_Compiled]] = {
-        keyword.casefold(): [] for entry in entries for keyword in entry.rule.keywords
-    }
-    for entry in entries:
-        for keyword in entry.rule.keywords:
-            words[keyword.casefold()].append(entry)
-    if not words:
-        return None
-    automaton = ahocorasick.Automaton()
-    for word, found in words.items():
-        automaton.add_word(word, tuple(found))
-    automaton.make_automaton()
-    return automaton

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.safety.canonical.characters import fold
+from services.safety.canonical.characters import fold, fold_character
 from services.safety.canonical.encodings import is_wrapped
 from services.safety.canonical.view import folded
 from services.safety.canonical.views import DEPTH, is_plain, readings, views
@@ -74,6 +74,12 @@ def test_text_of_other_scripts_is_left_alone():
 def test_characters_fold_to_what_they_look_like(text, expected):
     """Compatibility forms, look-alikes, marks and invisible ones; half a surrogate pair stays."""
     assert fold(text) == expected
+
+
+@given(st.text(st.characters() | st.sampled_from("’éа…\u200bＡİ½󠁁a"), max_size=60))
+def test_a_text_is_folded_as_its_characters_are(text):
+    """However many different ones there are, and whatever one becomes that another would change."""
+    assert fold(text) == "".join(char if char.isascii() else fold_character(char) for char in text)
 
 
 @given(st.text(st.characters(), max_size=40))
