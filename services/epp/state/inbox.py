@@ -149,7 +149,7 @@ class Inbox:
         if slot < 0:
             return
         pool = self._pool
-        pool.prefixes.record(slot, blocks, pick.held)
+        pool.prefixes.record(slot, blocks, pick.held, pick.parent)
         request = Foreign(
             id=f"{owner}-{pick.number:x}",
             slot=slot,
