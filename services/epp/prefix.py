@@ -8,7 +8,7 @@ operations on whole sets, and the walk ends at the first block that nobody holds
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.openai.digest import BOUNDARIES
 
@@ -98,14 +98,27 @@ class _Held:
                 return run
             run.parent = run = self.cut(parent, run.start)
 
-    def pop(self, run: _Run) -> int:
-        """Forget the last block of `run` and return it."""
-        block = run.blocks.pop()
-        del self.of[block]
-        self.size -= SIZES[run.start + len(run.blocks)]
-        if not run.blocks:
+    def pop(self, run: _Run, count: int) -> list[int]:
+        """Forget the last `count` blocks of `run` and return them."""
+        left = len(run.blocks) - count
+        gone = run.blocks[left:]
+        del run.blocks[left:]
+        for block in gone:
+            del self.of[block]
+        end = run.start + left
+        self.size -= sum(SIZES[end : end + count])
+        if not left:
             del self.runs[run]
-        return block
+        return gone
+
+    def oldest(self, size: int) -> list[int]:
+        """Forget the blocks that were sent longest ago, of at least `size` bytes or a whole run, and return them."""
+        run = next(iter(self.runs))
+        count = freed = 0
+        while freed < size and count < len(run.blocks):
+            count += 1
+            freed += SIZES[run.start + len(run.blocks) - count]
+        return self.pop(run, count)
 
 
 class PrefixIndex:
@@ -163,7 +176,7 @@ class PrefixIndex:
         for block in reversed(blocks):
             run = held.of.get(block)
             if run is not None and run.blocks[-1] == block:
-                self._clear(held.pop(run), slot)
+                self._clear(slot, held.pop(run, 1))
 
     def resize(self, slot: int, capacity: int) -> None:
         """Bound what `slot` holds by its server's cache, in bytes of prompt; 0 means unknown."""
@@ -179,9 +192,8 @@ class PrefixIndex:
     def clear(self, slot: int) -> None:
         """Forget what a server held that has lost its cache. Its capacity stays known."""
         held = self._held.get(slot)
-        for block in held.of if held is not None else ():
-            self._clear(block, slot)
         if held is not None:
+            self._clear(slot, held.of)
             self._held[slot] = _Held(held.capacity)
 
     def size(self, slot: int) -> int:
@@ -214,30 +226,27 @@ class PrefixIndex:
         if held.of.keys().isdisjoint(blocks):
             return
         for run in {held.of[block] for block in blocks if block in held.of}:
-            while run.blocks:
-                self._clear(held.pop(run), slot)
+            self._clear(slot, held.pop(run, len(run.blocks)))
 
     def _shrink(self, slot: int, held: _Held) -> None:
         while held.size > held.capacity:
-            self._oldest(slot, held)
+            self._clear(slot, held.oldest(held.size - held.capacity))
 
     def _spare(self) -> None:
         """Forget enough to be within the bound of the whole."""
         while self._pairs > self._most:
             slot, held = max(self._held.items(), key=lambda item: len(item[1].of))
             for _ in range(min(SPARE, len(held.of))):
-                self._oldest(slot, held)
+                self._clear(slot, held.oldest(1))
 
-    def _oldest(self, slot: int, held: _Held) -> None:
-        self._clear(held.pop(next(iter(held.runs))), slot)
-
-    def _clear(self, block: int, slot: int) -> None:
-        self._pairs -= 1
-        left = self._holders[block] & ~(1 << slot)
-        if left:
-            self._holders[block] = left
-        else:
-            del self._holders[block]
+    def _clear(self, slot: int, blocks: Collection[int]) -> None:
+        holders, others = self._holders, ~(1 << slot)
+        for block in blocks:
+            if left := holders[block] & others:
+                holders[block] = left
+            else:
+                del holders[block]
+        self._pairs -= len(blocks)
 
 
 def _slots(mask: int) -> list[int]:
