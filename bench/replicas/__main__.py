@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from bench.chain.machine import machine
-from bench.replicas import cost, scaling, traffic
+from bench.replicas import cost, scaling, traffic, weathering
 from bench.replicas.stack import Setup
 
 RESULT = Path(__file__).parents[1] / "results/replicas.json"
@@ -39,7 +39,7 @@ class Load:
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(["scaling", "cost"]))
+@click.argument("parts", nargs=-1, type=click.Choice(["scaling", "cost", "faults"]))
 @click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
 @click.option(
     "--rate", default=12.0, show_default=True, help="Conversations' requests a second; the trace has half."
@@ -65,7 +65,7 @@ def main(
     trace: Path | None,
     output: Path,
 ) -> None:
-    """Measure PARTS (scaling, cost; all without any) and print tables; parts that are not run keep their results."""
+    """Measure PARTS (scaling, cost, faults; all without any) and print tables; parts that are not run keep their results."""
     found = trace or (traffic.PUBLISHED if traffic.PUBLISHED.exists() else traffic.STAND_IN)
     counts = [int(count) for count in replicas.split(",")]
     measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds))
@@ -104,7 +104,13 @@ def _measurements(load: Load) -> Mapping[str, Measurement]:
         ]
         return cost.markdown(rows), rows
 
-    return {"scaling": measure_scaling, "cost": measure_cost}
+    async def measure_faults(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
+        rows = await weathering.table(
+            base, weathering.Times(), rate=load.rate, seed=load.seed, folder=folder / "faults"
+        )
+        return weathering.markdown(rows), rows
+
+    return {"scaling": measure_scaling, "cost": measure_cost, "faults": measure_faults}
 
 
 if __name__ == "__main__":

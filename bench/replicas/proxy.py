@@ -1,4 +1,4 @@
-"""A TCP proxy that can be slow, stall, or refuse: what a network does to Redis."""
+"""A TCP proxy that can be slow or stall: what a network does to Redis."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
-Mode = Literal["open", "slow", "stalled", "closed"]
+Mode = Literal["open", "slow", "stalled"]
 CHUNK = 65_536
+LOOK = 0.02
 
 
 class Proxy:
     """Passes bytes between its own port and `target`.
 
-    slow: `delay` seconds later in each direction. stalled: connections stay open and nothing is read. closed: they
-    are cut, and new ones end at once.
+    slow: `delay` seconds later in each direction. stalled: connections stay open, and new ones seem to succeed, but
+    nothing is read.
     """
 
     def __init__(self, target: int, *, delay: float = 0.5) -> None:
@@ -34,9 +35,6 @@ class Proxy:
             self._flows.clear()
         else:
             self._flows.set()
-        if mode == "closed":
-            for writer in self._writers:
-                writer.transport.abort()
 
     @contextlib.asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[None]:
@@ -47,12 +45,13 @@ class Proxy:
             yield
         finally:
             server.close()
-            self.become("closed")
+            self.become("open")
+            for writer in self._writers:
+                writer.transport.abort()
+            while self._writers:  # noqa: ASYNC110 - each connection ends by itself
+                await asyncio.sleep(LOOK)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._mode == "closed":
-            writer.transport.abort()
-            return
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -51,7 +51,7 @@ async def measure(setup: Setup, load: str, requests: Sequence[TimedRequest], fol
         after = await readings.redis_use(running)
         pages = [text for text in (await readings.pages(http, running)).values() if text]
         servers = await readings.fleet(http, running)
-        picks = list(traffic.picks(running.access_log))
+        picks = [took for _, took in traffic.picks(running.access_log)]
     prompt = sum(server.prompt_tokens for server in servers)
     visible = Buckets.of(pages, "epp_state_visible_seconds") if setup.shared else None
     first = [sample.first for sample in samples if not sample.failed]

@@ -86,7 +86,7 @@ class Stack:
         """Start the process `name`; its output goes to a log of its name."""
         with self.log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                leashed(self.commands[name].argv), stdout=log, stderr=log, cwd=ROOT
+                leashed(self.commands[name].argv), stdout=log, stderr=log, cwd=ROOT, process_group=0
             )
 
     def kill(self, name: str) -> None:
@@ -94,6 +94,10 @@ class Stack:
         process = self._processes.pop(name)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+
+    def group(self, name: str) -> int:
+        """Return the process group of `name`."""
+        return os.getpgid(self._processes[name].pid)
 
     def stop_all(self) -> None:
         """End everything, Envoy first."""
@@ -121,7 +125,8 @@ class Stack:
         yield Command("redis", (*redis, *nothing_kept))
         for command in self.plan.services:
             yield self._adjusted(command)
-        yield self.plan.envoy
+        # Its access log is read while it runs.
+        yield replace(self.plan.envoy, argv=(*self.plan.envoy.argv, "--file-flush-interval-msec", "100"))
 
     def _adjusted(self, command: Command) -> Command:
         """Return the command with what this setup wants of a single replica put in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -152,14 +153,13 @@ def percentile(values: Sequence[float], rank: float) -> float:
     return ordered[min(int(len(ordered) * rank), len(ordered) - 1)] if ordered else 0.0
 
 
-def picks(access_log: Path, offset: int = 0) -> Iterator[float]:
-    """Yield the seconds that each pick took as Envoy saw it, from the byte `offset` of its access log on."""
+def picks(access_log: Path) -> Iterator[tuple[float, float]]:
+    """Yield when each request came, in seconds since the epoch, and how many its pick took as Envoy saw it."""
     with access_log.open("rb") as lines:
-        lines.seek(offset)
         for line in lines:
-            told = _LINE.decode(line).epp
-            if told and told.startswith("rh:"):
-                yield int(told.split(":")[1]) / 1e6
+            told = _LINE.decode(line)
+            if told.epp and told.epp.startswith("rh:"):
+                yield told.time.timestamp(), int(told.epp.split(":")[1]) / 1e6
 
 
 class _Details(msgspec.Struct):
@@ -176,6 +176,7 @@ class _Chunk(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
+    time: dt.datetime
     epp: str | None = None
 
 

@@ -76,10 +76,11 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     async with upkeep:
         if shared is not None:
             shared.on_end = log.take
+            shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
             await upkeep.enter_async_context(shared)
             await upkeep.enter_async_context(background(shared.run(), on_failure=upkeep.failed))
         await upkeep.follow(config)
-        live = Live(assembly, pools, director, upkeep)
+        live = Live(assembly, pools, director, upkeep, shared)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
         handlers = (log.handler(), EndpointDiscovery(pools, changes, observer, proxies).handler())
         yield App(EndpointPicker(director, flow), handlers)

@@ -19,7 +19,7 @@ from services.epp.inflight import PREFILL, Entry, InFlight
 from services.epp.kvevents.index import ExactIndex
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.epp.records import Ended, Finished
-from services.epp.state.interfaces import Listener, Unheard
+from services.epp.state.interfaces import Band, Listener, Unheard
 from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
 from services.openai.exact import Exact
 
@@ -79,6 +79,10 @@ class Pool:
         self._snapshot: Snapshot | None = None
         self.listener: Listener = Unheard()
         """Hears of what other replicas want to know."""
+        self.waiting: dict[str, tuple[Band, ...]] = {}
+        """What waits at the gates of other replicas, by replica."""
+        self.turn_taken: Callable[[int, str, int], None] = _no_turn
+        """Called with priority, flow and tokens of a request that waited at another replica and went."""
         self.news: Callable[[], None] = _nobody
         """Called when a request ended, a server reported, or members came or went: there may be room."""
 
@@ -247,8 +251,8 @@ class Pool:
         """Learn from what is known of a request that is still in flight here."""
         entry = self.inflight.get(done.decision)
         if entry is not None:
-            self.fleet.finished(entry, done, self._batch(entry.slot))
-            self.listener.finished(entry, done)
+            taught = self.fleet.finished(entry, done, self._batch(entry.slot))
+            self.listener.learnt(entry, taught)
 
     def _batch(self, slot: int) -> float:
         """Return the size of what is in flight at `slot`, in sequences."""
@@ -277,3 +281,7 @@ class Pool:
 
 def _nobody() -> None:
     """Wait for no news."""
+
+
+def _no_turn(priority: int, flow: str, tokens: int) -> None:
+    """Give no flow a turn."""

@@ -8,7 +8,7 @@ operations on whole sets, and the walk ends at the first block that nobody holds
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from services.openai.digest import BOUNDARIES
 
@@ -24,15 +24,101 @@ SIZES = tuple(end - start for start, end in zip((0, *BOUNDARIES), BOUNDARIES, st
 """`SIZES[i]` is the number of prompt bytes in block i."""
 
 
-class _Held:
-    """The blocks of one server, least recently sent first, and their size in bytes of prompt."""
+class _Run:
+    """Blocks that follow each other and were last sent together; `start` is the place of the first in the prompt."""
 
-    __slots__ = ("blocks", "capacity", "size")
+    __slots__ = ("blocks", "parent", "start")
+
+    def __init__(self, blocks: list[int], start: int, parent: _Run | None) -> None:
+        self.blocks = blocks
+        self.start = start
+        self.parent = parent
+        """What comes before; it may have been cut since, and its end is then this run's uncle."""
+
+
+class _Held:
+    """The blocks of one server and their size in bytes of prompt.
+
+    They are in the order in which they were sent, the end of a prompt before its beginning, as vLLM frees blocks: the
+    end of a prompt is forgotten before the beginning that others share. Runs are moved in place of blocks, so that a
+    prompt which is known costs as many steps as it has turns and branches.
+    """
+
+    __slots__ = ("capacity", "of", "runs", "size")
 
     def __init__(self, capacity: int) -> None:
-        self.blocks: OrderedDict[int, int] = OrderedDict()
+        self.of: dict[int, _Run] = {}
+        """Block → its run."""
+        self.runs: OrderedDict[_Run, None] = OrderedDict()
+        """Least recently sent first; a run never before one that continues it."""
         self.capacity = capacity
         self.size = 0
+
+    def known(self, blocks: Sequence[int]) -> int:
+        """Return how many of `blocks` are there, from the first on: what is there has what comes before it."""
+        of, low, high = self.of, 0, len(blocks)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if blocks[middle - 1] in of:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def cut(self, run: _Run, end: int) -> _Run:
+        """Return a run that ends with block number `end` of the prompt; what `run` has beyond becomes another."""
+        length = end - run.start
+        if length >= len(run.blocks):
+            return run
+        head = _Run(run.blocks[:length], run.start, run.parent)
+        run.blocks, run.start, run.parent = run.blocks[length:], end, head
+        self.of.update(dict.fromkeys(head.blocks, head))
+        self.runs[head] = None
+        return head
+
+    def grow(self, run: _Run | None, start: int, blocks: Sequence[int]) -> _Run:
+        """Continue `run`, which ends there, with `blocks` from number `start` on."""
+        if run is None:
+            run = _Run([], start, None)
+            self.runs[run] = None
+        run.blocks.extend(blocks)
+        self.of.update(dict.fromkeys(blocks, run))
+        self.size += sum(SIZES[start : start + len(blocks)])
+        return run
+
+    def touch(self, run: _Run) -> _Run:
+        """Make `run` and all before it the most recent; return the first of them."""
+        while True:
+            if run in self.runs:
+                self.runs.move_to_end(run)
+            parent = run.parent
+            while parent is not None and parent.start >= run.start:
+                parent = parent.parent
+            if parent is None:
+                return run
+            run.parent = run = self.cut(parent, run.start)
+
+    def pop(self, run: _Run, count: int) -> list[int]:
+        """Forget the last `count` blocks of `run` and return them."""
+        left = len(run.blocks) - count
+        gone = run.blocks[left:]
+        del run.blocks[left:]
+        for block in gone:
+            del self.of[block]
+        end = run.start + left
+        self.size -= sum(SIZES[end : end + count])
+        if not left:
+            del self.runs[run]
+        return gone
+
+    def oldest(self, size: int) -> list[int]:
+        """Forget the blocks that were sent longest ago, of at least `size` bytes or a whole run, and return them."""
+        run = next(iter(self.runs))
+        count = freed = 0
+        while freed < size and count < len(run.blocks):
+            count += 1
+            freed += SIZES[run.start + len(run.blocks) - count]
+        return self.pop(run, count)
 
 
 class PrefixIndex:
@@ -56,37 +142,31 @@ class PrefixIndex:
         """Return, for each slot that holds the first block, how many blocks it holds without a gap."""
         return contiguous(blocks, self._holders.get)
 
-    def record(self, slot: int, blocks: Sequence[int], start: int = 0) -> None:
-        """Note that a prompt of `blocks` went to `slot`; `start` is the place of the first of them in the prompt."""
+    def record(self, slot: int, blocks: Sequence[int], start: int = 0, parent: int = 0) -> None:
+        """Note that a prompt went to `slot`.
+
+        `blocks` are all of it, or those from number `start` on, which come after the block `parent`.
+        """
         held = self._held.get(slot)
         if held is None:
             held = self._held[slot] = _Held(self._default)
-        bit, here, holders = 1 << slot, held.blocks, self._holders
-        touch, holding, before = here.move_to_end, holders.get, len(here)
-        # Backwards, as vLLM frees blocks: the end of a prompt is forgotten before the beginning that others share.
-        for position in range(len(blocks) - 1, -1, -1):
-            block = blocks[position]
-            if block in here:
-                touch(block)
-            else:
-                here[block] = size = SIZES[start + position]
-                held.size += size
-                holders[block] = holding(block, 0) | bit
-        self._pairs += len(here) - before
+        self._put(slot, held, blocks, start, parent)
         self._shrink(slot, held)
         if self._pairs > self._most:
             self._spare()
 
     def drop(self, slot: int, blocks: Sequence[int]) -> None:
-        """Take back what was recorded: these blocks never reached `slot`."""
+        """Take back what was recorded: these blocks, the last of a prompt, never reached `slot`.
+
+        What other prompts continue stays.
+        """
         held = self._held.get(slot)
         if held is None:
             return
-        for block in blocks:
-            size = held.blocks.pop(block, None)
-            if size is not None:
-                held.size -= size
-                self._clear(block, slot)
+        for block in reversed(blocks):
+            run = held.of.get(block)
+            if run is not None and run.blocks[-1] == block:
+                self._clear(slot, held.pop(run, 1))
 
     def resize(self, slot: int, capacity: int) -> None:
         """Bound what `slot` holds by its server's cache, in bytes of prompt; 0 means unknown."""
@@ -102,40 +182,68 @@ class PrefixIndex:
     def clear(self, slot: int) -> None:
         """Forget what a server held that has lost its cache. Its capacity stays known."""
         held = self._held.get(slot)
-        for block in held.blocks if held is not None else ():
-            self._clear(block, slot)
         if held is not None:
-            held.blocks.clear()
-            held.size = 0
+            self._clear(slot, held.of)
+            self._held[slot] = _Held(held.capacity)
 
     def size(self, slot: int) -> int:
         """Return the bytes of prompt that `slot` is believed to hold."""
         held = self._held.get(slot)
         return held.size if held is not None else 0
 
+    def _put(self, slot: int, held: _Held, blocks: Sequence[int], start: int, parent: int) -> _Run | None:
+        known = held.known(blocks)
+        run, end = held.of.get(blocks[known - 1] if known else parent), start + known
+        if run is not None and run.start < end <= run.start + len(run.blocks):
+            run = held.cut(run, end)
+        else:
+            run = None
+        if new := blocks[known:]:
+            self._forget_loose(slot, held, new)
+            run = held.grow(run, end, new)
+            self._pairs += len(new)
+            self._mark(slot, new)
+        if run is not None:
+            first = held.touch(run)
+            if first.start > start:  # it was told of without its beginning
+                first.parent = self._put(slot, held, blocks[: first.start - start], start, parent)
+        return run
+
+    def _forget_loose(self, slot: int, held: _Held, blocks: Sequence[int]) -> None:
+        """Forget runs with any of `blocks` that were told of without what comes before: they are told anew."""
+        if held.of.keys().isdisjoint(blocks):
+            return
+        for run in {held.of[block] for block in blocks if block in held.of}:
+            self._clear(slot, held.pop(run, len(run.blocks)))
+
     def _shrink(self, slot: int, held: _Held) -> None:
         while held.size > held.capacity:
-            self._oldest(slot, held)
+            self._clear(slot, held.oldest(held.size - held.capacity))
 
     def _spare(self) -> None:
         """Forget enough to be within the bound of the whole."""
         while self._pairs > self._most:
-            slot, held = max(self._held.items(), key=lambda item: len(item[1].blocks))
-            for _ in range(min(SPARE, len(held.blocks))):
-                self._oldest(slot, held)
+            slot, held = max(self._held.items(), key=lambda item: len(item[1].of))
+            for _ in range(min(SPARE, len(held.of))):
+                self._clear(slot, held.oldest(1))
 
-    def _oldest(self, slot: int, held: _Held) -> None:
-        block, size = held.blocks.popitem(last=False)
-        held.size -= size
-        self._clear(block, slot)
+    def _mark(self, slot: int, blocks: Sequence[int]) -> None:
+        bit, holders = 1 << slot, self._holders
+        if holders.keys().isdisjoint(blocks):  # what is new at one server is new everywhere, most of the time
+            holders.update(dict.fromkeys(blocks, bit))
+            return
+        for block in blocks:
+            holders[block] = holders.get(block, 0) | bit
 
-    def _clear(self, block: int, slot: int) -> None:
-        self._pairs -= 1
-        left = self._holders[block] & ~(1 << slot)
-        if left:
-            self._holders[block] = left
-        else:
-            del self._holders[block]
+    def _clear(self, slot: int, blocks: Collection[int]) -> None:
+        bit, holders = 1 << slot, self._holders
+        self._pairs -= len(blocks)
+        masks = list(map(holders.pop, blocks))
+        if masks.count(bit) == len(masks):  # nobody else holds them, most of the time
+            return
+        for block, mask in zip(blocks, masks, strict=True):
+            if left := mask & ~bit:
+                holders[block] = left
 
 
 def contiguous(blocks: Sequence[int], holders: Callable[[int, int], int]) -> dict[int, int]:

@@ -14,6 +14,7 @@ from services.epp.assemble import Assembly, assemble, make_pool, pool_limits
 from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
 from services.epp.pool import Pool
+from services.epp.state.shared import Shared
 from services.epp.upkeep import Upkeep
 
 AT_START = frozenset(
@@ -26,12 +27,18 @@ class Live:
     """The configuration in force, and the objects that it governs."""
 
     def __init__(
-        self, assembly: Assembly, pools: dict[str, Pool], director: Director, upkeep: Upkeep
+        self,
+        assembly: Assembly,
+        pools: dict[str, Pool],
+        director: Director,
+        upkeep: Upkeep,
+        shared: Shared | None = None,
     ) -> None:
         self.assembly = assembly
         self._pools = pools
         self._director = director
         self._upkeep = upkeep
+        self._shared = shared
 
     async def apply(self, config: EndpointPickerConfig) -> list[str]:
         """Put `config` in force; return the keys that wait for a restart.
@@ -48,6 +55,8 @@ class Live:
             default_pool=config.default_pool,
             zone=config.zone,
         )
+        if self._shared is not None:
+            self._shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
         before, self.assembly = self.assembly.config, assembly
         await self._upkeep.follow(config)
         return [

@@ -14,6 +14,7 @@ from services.epp.config import Scrape
 from services.epp.endpoints import Metrics
 from services.epp.pool import Pool
 from services.epp.records import Observer, ScrapeError
+from services.epp.state import Turns
 from services.epp.vllm import MetricsError, parse
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -41,7 +42,9 @@ class Scraper:
         rng: random.Random,
         observer: Observer,
         looked: Callable[[], None],
+        turns: Turns,
     ) -> None:
+        """Ask those whose turn `turns` says it is; other replicas may ask the rest, and tell."""
         self._pool = pool
         self._settings = settings
         self._session = session
@@ -49,6 +52,7 @@ class Scraper:
         self._rng = rng
         self._observer = observer
         self._looked = looked
+        self._turns = turns
         self._watched: set[str] = set()
         self._log = structlog.get_logger().bind(pool=pool.name)
 
@@ -64,8 +68,10 @@ class Scraper:
 
     async def _watch(self, address: str) -> None:
         while self._pool.get(address) is not None:
-            took = await self._once(address)
-            self._looked()
+            took = 0.0
+            if self._turns.turn(address, self._settings.interval_seconds):
+                took = await self._once(address)
+                self._looked()
             # A tenth of jitter keeps a thousand servers from being asked in the same millisecond.
             pause = self._settings.interval_seconds * self._rng.uniform(0.9, 1.1) - took
             await asyncio.sleep(max(0.0, pause))
@@ -105,12 +111,14 @@ class Scraper:
     def _succeeded(self, address: str, metrics: Metrics) -> None:
         before = self._pool.get(address)
         self._pool.observe(address, metrics)
+        self._pool.listener.observed(address, metrics)
         if before is not None and not before.ready:
             self._log.info("server is ready", endpoint=address)
 
     def _failed(self, address: str, error: ScrapeFailed) -> None:
         before = self._pool.get(address)
         self._pool.miss(address)
+        self._pool.listener.missed(address)
         self._observer.scrape_failed(self._pool.name, error.kind)
         after = self._pool.get(address)
         if before is not None and after is not None and before.ready and not after.ready:

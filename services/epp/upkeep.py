@@ -17,6 +17,7 @@ from services.epp.kvevents.metrics import KvEventMetrics
 from services.epp.metrics import PrometheusObserver
 from services.epp.pool import Pool
 from services.epp.scrape import Scraper
+from services.epp.state import Alone, Turns
 from services.epp.state.shared import Shared
 from services.extproc.background import background
 from services.extproc.lifecycle import Parts
@@ -44,7 +45,7 @@ class Upkeep(contextlib.AsyncExitStack):
         self._rng = rng
         self._shared = shared
         if shared is not None:
-            shared.warmed = self._looked
+            shared.progress = self._looked
         self._session = _session()
         self._kv_events = KvEventMetrics(parts.registry)
         self._views = parts.details["kv_events"] = Readiness()
@@ -85,8 +86,9 @@ class Upkeep(contextlib.AsyncExitStack):
         pool = self._pools[spec.name]
         discovery = Discovery(spec, pool, observer=self._observer, changed=self._changed)
         await loops.enter_async_context(background(discovery.run(), on_failure=self.failed))
+        turns: Turns = Alone()
         if self._shared is not None:
-            link = self._shared.link(pool)
+            link, turns = self._shared.join(pool)
             await loops.enter_async_context(background(link.run(), on_failure=self.failed))
         if spec.metrics.enabled:
             scraper = Scraper(
@@ -97,6 +99,7 @@ class Upkeep(contextlib.AsyncExitStack):
                 rng=self._rng,
                 observer=self._observer,
                 looked=self._looked,
+                turns=turns,
             )
             await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
         if spec.kv_events is not None:

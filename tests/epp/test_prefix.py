@@ -43,10 +43,13 @@ def test_each_server_gets_its_own_longest_prefix():
 def test_a_block_after_a_gap_does_not_count():
     """A cache can only use a prefix without holes."""
     index = PrefixIndex()
-    index.record(0, chain(5))
-    index.drop(0, chain(5)[2:3])
-
+    index.record(0, chain(2))
+    index.record(0, chain(5)[3:], start=3, parent=chain(5)[2])
     assert index.match(chain(5)) == {0: 2}
+
+    index.record(0, chain(4))
+    assert index.match(chain(5))[0] >= 4
+    assert index.size(0) == sum(SIZES[: index.match(chain(5))[0]])
 
 
 def test_the_walk_stops_at_the_first_block_that_nobody_holds():
@@ -196,10 +199,51 @@ def test_the_bound_counts_right_whatever_happens(seed):
     rng, index = random.Random(seed), PrefixIndex(pairs=300)
     for _ in range(2000):
         slot, prompt = rng.randrange(6), chain(rng.randrange(40), rng.randrange(12))
-        if rng.random() < 0.8:
+        if rng.random() < 0.6:
             index.record(slot, prompt)
+        elif rng.random() < 0.5:
+            start = rng.randrange(len(prompt) + 1)
+            index.record(slot, prompt[start:], start, prompt[start - 1] if start else 0)
         else:
             rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p)))(slot)
-        held = sum(len(one.blocks) for one in index._held.values())
+        held = sum(len(one.of) for one in index._held.values())
         assert held == index._pairs <= 300
         assert held == sum(mask.bit_count() for mask in index._holders.values())
+
+
+class ByBlock:
+    """What a server holds, one block at a time: each prompt moves its blocks to the end, its own end first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.blocks: dict[int, int] = {}
+        self.capacity = capacity
+
+    def record(self, blocks: tuple[int, ...]) -> None:
+        for position in range(len(blocks) - 1, -1, -1):
+            self.blocks[blocks[position]] = self.blocks.pop(blocks[position], SIZES[position])
+        while sum(self.blocks.values()) > self.capacity:
+            del self.blocks[next(iter(self.blocks))]
+
+
+def branch(rng: random.Random) -> tuple[int, ...]:
+    """Walk down a tree of prompts."""
+    path, blocks = "", []
+    for _ in range(rng.randrange(1, 12)):
+        path += rng.choice("aab")
+        blocks.append(hash(path))
+    return tuple(blocks)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("told", [False, True], ids=["here", "elsewhere"])
+def test_runs_are_forgotten_as_blocks_would_be(seed, told):
+    """Least recently sent first, the end of a prompt before its beginning; also where only new blocks were told."""
+    rng, capacity = random.Random(seed), 20 * SIZES[0]
+    index, blocks = PrefixIndex(capacity), ByBlock(capacity)
+    for _ in range(500):
+        prompt = branch(rng)
+        held = index.match(prompt).get(0, 0) if told else 0
+        index.record(0, prompt[held:], held, prompt[held - 1] if held else 0)
+        blocks.record(prompt)
+        assert set(index._held[0].of) == blocks.blocks.keys()
+        assert index.size(0) == sum(blocks.blocks.values())

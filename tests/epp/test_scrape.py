@@ -15,6 +15,7 @@ from services.epp.endpoints import Endpoint
 from services.epp.pool import Pool, PoolLimits
 from services.epp.records import ScrapeError, Silent
 from services.epp.scrape import MAX_BYTES, Scraper
+from services.epp.state import Alone
 from services.extproc.background import background
 from tests.epp.stack import METRICS, FakeServer, fake_server, free_port, until
 from tests.epp.world import Clock
@@ -56,6 +57,7 @@ class Rig:
             rng=random.Random(1),
             observer=self.seen,
             looked=looked,
+            turns=Alone(),
         )
 
     def members(self, *addresses: str) -> None:

@@ -88,6 +88,26 @@ class Typical:
         return min(max_tokens, max(self.output_tokens, self.fill * max_tokens))
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a request that ended teaches of its server."""
+
+    completed: bool
+    broken: bool
+    """By its server's fault; neither is somebody who stopped waiting."""
+    ahead: float
+    """Prompt tokens that the server had to compute until the end of this prompt."""
+    batch: float
+    """Mean size of the server's batch while it was there, in sequences."""
+    prompt_tokens: int
+    """Of these, its own."""
+    context_tokens: int
+    max_tokens: int
+    seconds: float
+    first_token: float | None
+    output_tokens: int
+
+
 class Fleet:
     """The servers of one pool, by slot."""
 
@@ -149,48 +169,50 @@ class Fleet:
         self._evict(pace)
         self._apply(pace)
 
-    def finished(self, entry: Entry, end: Finished, batch: float) -> None:
-        """Learn from the end of a request; `batch`: the size of its server's batch now, in sequences."""
-        pace = self.paces[entry.slot]
-        broken = (
-            end.outcome is EndOutcome.SERVER_FAILED
-            or end.status >= SERVER_ERROR
-            or end.status == TOO_MANY_REQUESTS
-        )
-        pace.failing += FAILURE_GAIN * (broken - pace.failing)
-        if end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR:
+    def finished(self, entry: Entry, end: Finished, batch: float) -> Lesson:
+        """Learn from the end of a request and return what; `batch`: the size of its server's batch now, in sequences."""
+        taught = _lesson(entry, end, (entry.batch + batch) / 2)
+        if taught.completed:
             self.passed(entry)
-            self._typical(entry, end)
-            self._measure(pace, entry, end, (entry.batch + batch) / 2)
-        elif not broken:
-            self._overdue(pace, entry, end)
+        self.learn(entry.slot, taught)
+        return taught
+
+    def learn(self, slot: int, taught: Lesson) -> None:
+        """Learn from a request that the server at `slot` had, whoever sent it."""
+        pace = self.paces[slot]
+        pace.failing += FAILURE_GAIN * (taught.broken - pace.failing)
+        if taught.completed:
+            self._typical(taught)
+            self._measure(pace, taught)
+        elif not taught.broken:
+            self._overdue(pace, taught)
         self._apply(pace)
 
-    def _measure(self, pace: Pace, entry: Entry, end: Finished, batch: float) -> None:
-        first, step, tokens = self._first(entry.ahead), self._step(batch), end.output_tokens
+    def _measure(self, pace: Pace, end: Lesson) -> None:
+        first, step, tokens = self._first(end.ahead), self._step(end.batch), end.output_tokens
         if end.first_token is not None and tokens > 1:
             each = (end.seconds - end.first_token) / (tokens - 1)
             pace.slow_prefill = _toward(pace.slow_prefill, end.first_token / first, 1.0)
             pace.slow_decode = _toward(pace.slow_decode, each / step, min(1.0, tokens / FEW))
-            self._first.learn(entry.ahead, end.first_token)
-            self._step.learn(batch, each)
+            self._first.learn(end.ahead, end.first_token)
+            self._step.learn(end.batch, each)
         elif tokens:
-            self._measure_whole(pace, entry, end, batch)
+            self._measure_whole(pace, end)
 
-    def _measure_whole(self, pace: Pace, entry: Entry, end: Finished, batch: float) -> None:
+    def _measure_whole(self, pace: Pace, end: Lesson) -> None:
         """Learn from one time for prompt and answer: each gets the blame by its share of what was expected."""
-        first, decode = self._first(entry.ahead), end.output_tokens * self._step(batch)
+        first, decode = self._first(end.ahead), end.output_tokens * self._step(end.batch)
         mine = first * math.exp(pace.slow_prefill) + decode * math.exp(pace.slow_decode)
         share, off = first / (first + decode), end.seconds / mine
         pace.slow_prefill = _toward(pace.slow_prefill, math.exp(pace.slow_prefill) * off, share)
         pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
         ratio = end.seconds / (first + decode)
-        self._first.learn(entry.ahead, first * ratio, share)
-        self._step.learn(batch, self._step(batch) * ratio, 1 - share)
+        self._first.learn(end.ahead, first * ratio, share)
+        self._step.learn(end.batch, self._step(end.batch) * ratio, 1 - share)
 
-    def _overdue(self, pace: Pace, entry: Entry, end: Finished) -> None:
+    def _overdue(self, pace: Pace, end: Lesson) -> None:
         """Somebody stopped waiting: what is known is that it would have taken longer."""
-        expected = self._first(entry.ahead)
+        expected = self._first(end.ahead)
         if (
             end.first_token is None
             and not end.output_tokens
@@ -198,15 +220,15 @@ class Fleet:
         ):
             pace.slow_prefill = _toward(pace.slow_prefill, end.seconds / expected, 1.0)
 
-    def _typical(self, entry: Entry, end: Finished) -> None:
+    def _typical(self, end: Lesson) -> None:
         typical, tokens = self.typical, end.output_tokens
-        typical.uncached_tokens += TYPICAL_GAIN * (entry.prompt_tokens - typical.uncached_tokens)
-        typical.context_tokens += TYPICAL_GAIN * (entry.context_tokens + tokens - typical.context_tokens)
+        typical.uncached_tokens += TYPICAL_GAIN * (end.prompt_tokens - typical.uncached_tokens)
+        typical.context_tokens += TYPICAL_GAIN * (end.context_tokens + tokens - typical.context_tokens)
         typical.seconds += TYPICAL_GAIN * (end.seconds - typical.seconds)
         if tokens:
             typical.output_tokens += TYPICAL_GAIN * (tokens - typical.output_tokens)
-            if entry.max_tokens:
-                typical.fill += TYPICAL_GAIN * (min(1.0, tokens / entry.max_tokens) - typical.fill)
+            if end.max_tokens:
+                typical.fill += TYPICAL_GAIN * (min(1.0, tokens / end.max_tokens) - typical.fill)
 
     def _apply(self, pace: Pace) -> None:
         prefill, decode = math.exp(pace.slow_prefill), math.exp(pace.slow_decode)
@@ -222,6 +244,26 @@ class Fleet:
     def _evict(pace: Pace) -> None:
         while len(pace.adapters) > pace.places:
             pace.adapters.popitem(last=False)
+
+
+def _lesson(entry: Entry, end: Finished, batch: float) -> Lesson:
+    failed = (
+        end.outcome is EndOutcome.SERVER_FAILED
+        or end.status >= SERVER_ERROR
+        or end.status == TOO_MANY_REQUESTS
+    )
+    return Lesson(
+        completed=end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR,
+        broken=failed,
+        ahead=entry.ahead,
+        batch=batch,
+        prompt_tokens=entry.prompt_tokens,
+        context_tokens=entry.context_tokens,
+        max_tokens=entry.max_tokens,
+        seconds=end.seconds,
+        first_token=end.first_token,
+        output_tokens=end.output_tokens,
+    )
 
 
 def _toward(factor: float, ratio: float, share: float) -> float:

@@ -17,8 +17,11 @@ from services.epp.flow.queues import Full, Queues
 from services.epp.flow.settings import Settings
 from services.epp.pool import Pool
 from services.epp.records import Observer, Release, Waited, WaitOutcome
+from services.epp.state import Band
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 
+COURTESY = 0.05
+"""Seconds in which another replica can take a place that is left to it: several times what news take."""
 EARLY = 0.5
 """Seconds by which a wait ends before the time that the proxy was asked for: the answer must be the first."""
 
@@ -81,6 +84,7 @@ class FlowControl:
                 pool, self._director, self.settings, self._now, self._observer
             )
             pool.news = gate.open
+            pool.turn_taken = gate.turn_taken
         return gate.enter(ask, self._director.priority(ask), next(self._ids))
 
     def waiting(self) -> Iterator[Waiting]:
@@ -119,10 +123,13 @@ class _Gate:
         self._observer = observer
         self._queues = Queues(settings.limits)
         self._tickets: dict[int, Ticket] = {}
+        self._yielding: float | None = None
+        """Since when a place is left to another replica."""
 
     def enter(self, ask: Ask, priority: int, number: int) -> Reservation | Ticket:
         item = self._item(ask, priority, number)
-        if not len(self._queues) and self._has_room():
+        self._hear()
+        if not len(self._queues) and self._has_room() and not self._yields(item):
             reservation = self.director.pick(ask)
             self._tell(ask, item, WaitOutcome.DISPATCHED)
             return reservation
@@ -138,14 +145,54 @@ class _Gate:
         future: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
         ticket = self._tickets[item.id] = Ticket(self, ask, item, future)
         self.open()
+        self._say()
         return ticket
 
     def open(self) -> None:
         """Let in as many as there is room for."""
+        self._hear()
+        before = len(self._queues)
         while (item := self._queues.first()) is not None and self._has_room():
+            if self._yields(item):
+                break
             self._queues.serve(item)
-            ticket = self._tickets.pop(item.id)
-            self._place(ticket)
+            self.pool.listener.served(item.priority, item.flow, item.tokens)
+            self._place(self._tickets.pop(item.id))
+        else:
+            self._yielding = None
+        if len(self._queues) != before:
+            self._say()
+
+    def turn_taken(self, priority: int, flow: str, tokens: int) -> None:
+        """Note that a request had its turn at another replica's gate."""
+        self._queues.turn_taken(priority, flow, tokens)
+
+    def _yields(self, item: Item) -> bool:
+        """Say whether a place is left to another replica, where somebody of a higher priority waits.
+
+        Not for long: that replica may have no use for it, or have died.
+        """
+        if all(band.priority <= item.priority for bands in self.pool.waiting.values() for band in bands):
+            return False
+        now = self._now()
+        if self._yielding is None:
+            self._yielding = now
+            # A little later than needed: clocks differ in their last digits.
+            asyncio.get_running_loop().call_later(1.1 * COURTESY, self.open)
+        return now - self._yielding < COURTESY
+
+    def _say(self) -> None:
+        """Tell other replicas what waits here."""
+        self.pool.listener.queued([Band(*band) for band in self._queues.bands()])
+
+    def _hear(self) -> None:
+        """Count what waits at other replicas."""
+        sums: dict[int, tuple[int, int]] = {}
+        for bands in self.pool.waiting.values():
+            for band in bands:
+                requests, size = sums.get(band.priority, (0, 0))
+                sums[band.priority] = (requests + band.requests, size + band.bytes)
+        self._queues.elsewhere = sums
 
     def expire(self, ticket: Ticket) -> ExtProcError:
         """Take out a request whose time is up; return what its client is told."""
@@ -225,7 +272,10 @@ class _Gate:
 
     def _take(self, ticket: Ticket) -> bool:
         self._tickets.pop(ticket.item.id, None)
-        return self._queues.remove(ticket.item)
+        if not self._queues.remove(ticket.item):
+            return False
+        self._say()
+        return True
 
     def _tell(self, ask: Ask, item: Item, outcome: WaitOutcome) -> None:
         self._observer.waited(

@@ -108,6 +108,9 @@ class Turns(Protocol):
     def first(self) -> Item:
         """Return the request that goes next; there must be one."""
 
+    def elsewhere(self, flow: str, tokens: int) -> None:
+        """Note that a request of `flow` had its turn at another gate of the same pool."""
+
 
 @runtime_checkable
 class Fairness(Protocol):
@@ -164,6 +167,9 @@ class _OneLine:
     def first(self) -> Item:
         return self._line.first
 
+    def elsewhere(self, flow: str, tokens: int) -> None:
+        """Do nothing: nobody has turns here."""
+
 
 class _RoundRobin:
     """Flows in the order of their next turn."""
@@ -188,6 +194,10 @@ class _RoundRobin:
 
     def first(self) -> Item:
         return next(iter(self._lines.values())).first
+
+    def elsewhere(self, flow: str, tokens: int) -> None:  # noqa: ARG002 - a turn is a turn
+        if flow in self._lines:
+            self._lines.move_to_end(flow)
 
 
 class _WeightedTokens:
@@ -227,6 +237,16 @@ class _WeightedTokens:
 
     def first(self) -> Item:
         return self._lines[self._order[0][2]][2].first
+
+    def elsewhere(self, flow: str, tokens: int) -> None:
+        cost = tokens / self._weights.get(flow, 1.0)
+        if flow not in self._lines:
+            self._remember(flow, max(self._now, self._left.pop(flow, 0.0)) + cost)
+            return
+        tag, number, line = self._lines.pop(flow)
+        del self._order[bisect.bisect_left(self._order, (tag, number))]
+        self._now = max(self._now, tag)
+        self._begin(flow, tag + cost, line)
 
     def _begin(self, flow: str, tag: float, line: Line) -> None:
         number = next(self._count)

@@ -77,6 +77,8 @@ class Queues:
         self._requests = 0
         self._bytes = 0
         self._served = 0
+        self.elsewhere: Mapping[int, tuple[int, int]] = {}
+        """Requests and bytes that wait at other gates of the same pool, by priority: they count for all limits."""
 
     def __len__(self) -> int:
         return self._requests
@@ -96,8 +98,9 @@ class Queues:
         lower, sheddable bands.
         """
         waiting = self._bands.get(item.priority) or _Waiting(self.limits.band(item.priority))
-        band = waiting.band
-        if len(waiting.items) >= band.max_requests or waiting.bytes + item.bytes > band.max_bytes:
+        band, (requests, size) = waiting.band, self.elsewhere.get(item.priority, (0, 0))
+        full = len(waiting.items) + requests >= band.max_requests
+        if full or waiting.bytes + size + item.bytes > band.max_bytes:
             raise Full(f"the queue of priority {item.priority}")
         evicted = self._make_room(item)
         self._bands[item.priority] = waiting
@@ -127,6 +130,16 @@ class Queues:
         self._take(item, served=True)
         self._served += 1
 
+    def turn_taken(self, priority: int, flow: str, tokens: int) -> None:
+        """Note that a request had its turn at another gate of the same pool."""
+        if (waiting := self._bands.get(priority)) is not None:
+            waiting.turns.elsewhere(flow, tokens)
+
+    def bands(self) -> tuple[tuple[int, int, int], ...]:
+        """Return priority, requests and bytes of every band that is not empty, the highest first."""
+        busy = sorted([priority for priority, band in self._bands.items() if band.items], reverse=True)
+        return tuple([(one, len(self._bands[one].items), self._bands[one].bytes) for one in busy])
+
     def _take(self, item: Item, *, served: bool) -> bool:
         waiting = self._bands.get(item.priority)
         if waiting is None or waiting.items.pop(item.id, None) is None:
@@ -139,7 +152,8 @@ class Queues:
 
     def _make_room(self, item: Item) -> tuple[Item, ...]:
         victims: list[Item] = []
-        requests, size = self._requests + 1, self._bytes + item.bytes
+        requests = self._requests + sum(requests for requests, _ in self.elsewhere.values()) + 1
+        size = self._bytes + sum(size for _, size in self.elsewhere.values()) + item.bytes
         candidates = self._sheddable(below=item.priority)
         while requests > self.limits.max_requests or size > self.limits.max_bytes:
             victim = next(candidates, None)

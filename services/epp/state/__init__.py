@@ -3,6 +3,6 @@
 The request path reports and never waits; decisions read what is in memory.
 """
 
-from services.epp.state.interfaces import Alone, Listener, SharedState, Unheard
+from services.epp.state.interfaces import Alone, Band, Listener, SharedState, Turns, Unheard
 
-__all__ = ["Alone", "Listener", "SharedState", "Unheard"]
+__all__ = ["Alone", "Band", "Listener", "SharedState", "Turns", "Unheard"]

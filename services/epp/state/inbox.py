@@ -6,29 +6,27 @@ taught of prefixes stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol
 
-from services.epp.load import Load
 from services.epp.others import Foreign
 from services.epp.pool import Pool
-from services.epp.prefix import SIZES
-from services.epp.records import Ended, EndOutcome
-from services.epp.state.wire import (
-    Batch,
-    Corrupt,
-    End,
-    Move,
-    Pick,
-    UnknownVersion,
-    Vector,
-    decode,
-    decode_end,
-    unpack,
-)
+from services.epp.records import Ended
+from services.epp.state import reading
+from services.epp.state.interfaces import Band
+from services.epp.state.reading import at, blocks_of
+from services.epp.state.wire import Batch, Corrupt, Move, Pick, UnknownVersion, decode, decode_end
 
-T = TypeVar("T")
+INSTRUCTIVE = 300.0
+"""Seconds in which a request teaches how its server fares: what servers were like before is of no use."""
+
+
+class Sessions(Protocol):
+    """Remembers where sessions belong."""
+
+    def remember(self, pool: str, session: str, address: str, last: float) -> None:
+        """Note that the session's request at `last`, a reading of our clock, went to `address`."""
 
 
 @dataclass(slots=True)
@@ -57,6 +55,12 @@ class Inbox:
     ) -> None:
         self.owner = owner
         self.heard = Heard()
+        self.looks: dict[str, float] = {}
+        """Address → when another replica asked it last, by our clock."""
+        self.on_look: Callable[[], None] = _nobody
+        """Called when servers were looked at."""
+        self.sessions: Mapping[str, Sessions] = {}
+        """Plugin → what it remembers."""
         self._pool = pool
         self._clock = clock
         self._lease = lease
@@ -98,6 +102,7 @@ class Inbox:
         for owner in gone:
             del self._last[owner], self._seqs[owner]
             self._forget_requests(owner)
+            self._pool.waiting.pop(owner, None)
             for slot in self._pool.inflight.others.left(owner):
                 self._pool.rest(slot)
         if gone:
@@ -125,9 +130,12 @@ class Inbox:
         self._ended(batch)
         if age < self._lease:
             self._count(batch, slots)
+            self._look(batch, now - age)
+            self._queue(batch)
             for end in batch.ends.get(self.owner, ()):
-                self._on_end(_ended(self._pool.name, decode_end(end)))
-        self.heard.entries += len(batch.picks) + len(batch.moves) + len(batch.gone) + len(batch.vectors)
+                self._on_end(reading.ended(self._pool.name, decode_end(end)))
+        self._learn(batch, now - age, slots if age < INSTRUCTIVE else ())
+        self.heard.entries += batch.entries
 
     def _slot(self, name: str) -> int:
         """Return the slot of the member called `name`; -1 without one."""
@@ -137,13 +145,11 @@ class Inbox:
     def _pick(
         self, owner: str, pick: Pick, slots: Sequence[int], names: Sequence[str], told_at: float
     ) -> None:
-        slot, blocks = _at(slots, pick.endpoint), unpack(pick.blocks)
+        slot, blocks = at(slots, pick.endpoint), blocks_of(pick.blocks, pick.held)
         if slot < 0:
             return
-        if not 0 <= pick.held <= len(SIZES) - len(blocks):
-            raise Corrupt(f"{len(blocks)} blocks from {pick.held}")
         pool = self._pool
-        pool.prefixes.record(slot, blocks, pick.held)
+        pool.prefixes.record(slot, blocks, pick.held, pick.parent)
         request = Foreign(
             id=f"{owner}-{pick.number:x}",
             slot=slot,
@@ -152,19 +158,17 @@ class Inbox:
             output_tokens=pick.output_tokens,
             context_tokens=pick.context_tokens,
             tail=blocks[-1] if blocks else pick.parent,
-            model=_at(names, pick.model),
+            model=at(names, pick.model),
         )
         request.ahead, request.mark = pool.fleet.heard(request, request.picked_at)
         if pick.number:
             pool.inflight.hear(request)
 
     def _move(self, decision: str, move: Move, slots: Sequence[int]) -> None:
-        before, after = _at(slots, move.before), _at(slots, move.after)
-        blocks, pool = unpack(move.blocks), self._pool
-        if not 0 <= move.held <= len(blocks) <= len(SIZES):
-            raise Corrupt(f"{len(blocks)} blocks, {move.held} held")
+        before, after = at(slots, move.before), at(slots, move.after)
+        blocks, pool = blocks_of(move.blocks, 0), self._pool
         if before >= 0:
-            pool.prefixes.drop(before, blocks[move.held :])
+            pool.prefixes.drop(before, blocks[max(0, move.held) :])
         if after < 0:
             return
         pool.prefixes.record(after, blocks)
@@ -186,7 +190,7 @@ class Inbox:
             pool.inflight.unhear(f"{batch.owner}-{number:x}")
 
     def _count(self, batch: Batch, slots: Sequence[int]) -> None:
-        loads = {_at(slots, vector.endpoint): _load(vector) for vector in batch.vectors}
+        loads = {at(slots, vector.endpoint): reading.load(vector) for vector in batch.vectors}
         loads.pop(-1, None)
         others = self._pool.inflight.others
         if batch.whole:
@@ -200,42 +204,48 @@ class Inbox:
         if loads:
             self._pool.news()
 
+    def _look(self, batch: Batch, told_at: float) -> None:
+        """Take in what servers report that others asked."""
+        pool = self._pool
+        for report in batch.reports:
+            address = at(batch.names, report.endpoint)
+            metrics = reading.metrics(report, told_at)
+            server = pool.get(address)
+            if server is not None and metrics.scraped_at > server.metrics.scraped_at:
+                self.looks[address] = metrics.scraped_at
+                pool.observe(address, metrics)
+        for place in batch.missed:
+            address = at(batch.names, place)
+            self.looks[address] = told_at
+            pool.miss(address)
+        if batch.reports or batch.missed:
+            self.on_look()
+
+    def _queue(self, batch: Batch) -> None:
+        """Take in what waits at another gate, and whose turn it was there."""
+        for served in batch.served:
+            self._pool.turn_taken(served.priority, served.flow, served.tokens)
+        if batch.bands is not None:
+            bands = tuple([Band(band.priority, band.requests, band.bytes) for band in batch.bands])
+            if self._pool.waiting.get(batch.owner, ()) != bands:
+                self._pool.waiting[batch.owner] = bands
+                self._pool.news()
+
+    def _learn(self, batch: Batch, told_at: float, slots: Sequence[int]) -> None:
+        """Take in how servers fare, unless that was too long ago to have `slots`, and where sessions belong."""
+        for taught in batch.lessons if slots else ():
+            if (slot := at(slots, taught.endpoint)) >= 0:
+                self._pool.fleet.learn(slot, reading.lesson(taught))
+        for binding in batch.sessions:
+            plugin = self.sessions.get(at(batch.names, binding.plugin))
+            if plugin is not None:
+                address = at(batch.names, binding.endpoint)
+                plugin.remember(self._pool.name, binding.session, address, told_at - binding.age_ms / 1000)
+
     def _forget_requests(self, owner: str) -> None:
         for request in list(self._pool.inflight.others.of(owner)):
             self._pool.inflight.unhear(request.id)
 
 
-def _at(things: Sequence[T], place: int) -> T:
-    if not 0 <= place < len(things):
-        raise Corrupt(f"no name {place}")
-    return things[place]
-
-
-def _load(vector: Vector) -> Load:
-    return Load(
-        vector.requests,
-        vector.prompt_tokens,
-        vector.output_tokens,
-        vector.context_tokens,
-        vector.unseen,
-        vector.finished,
-    )
-
-
-def _ended(pool: str, end: End) -> Ended:
-    try:
-        outcome = EndOutcome(end.outcome)
-    except ValueError as error:
-        raise Corrupt(str(error)) from error
-    return Ended(
-        pool=pool,
-        decision=end.decision,
-        outcome=outcome,
-        served=end.served,
-        status=end.status,
-        attempts=end.attempts,
-        seconds=end.seconds,
-        sent_after=end.sent_after,
-        answered_after=end.answered_after,
-        response_bytes=end.response_bytes,
-    )
+def _nobody() -> None:
+    """Wait for nothing."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
+from services.epp.cost.pace import Lesson
+from services.epp.endpoints import Metrics
 from services.epp.inflight import Entry
-from services.epp.records import Ended, Finished
+from services.epp.records import Ended
+
+
+class Band(NamedTuple):
+    """What waits of one priority at a pool's gate."""
+
+    priority: int
+    requests: int
+    bytes: int
 
 
 class Listener(Protocol):
@@ -17,8 +28,20 @@ class Listener(Protocol):
     def moved(self, entry: Entry, slot: int, prompt_tokens: int) -> None:
         """Hear that `entry` went to `slot` instead, which has to compute `prompt_tokens` of it."""
 
-    def finished(self, entry: Entry, done: Finished) -> None:
-        """Hear how a request went that is still counted."""
+    def learnt(self, entry: Entry, taught: Lesson) -> None:
+        """Hear what a request taught that is still counted."""
+
+    def observed(self, address: str, metrics: Metrics) -> None:
+        """Hear what a server reports that was asked from here."""
+
+    def missed(self, address: str) -> None:
+        """Hear that it did not answer."""
+
+    def queued(self, bands: Sequence[Band]) -> None:
+        """Hear what waits at the gate from now on."""
+
+    def served(self, priority: int, flow: str, tokens: int) -> None:
+        """Hear that a request that waited had its turn."""
 
 
 class Unheard:
@@ -30,8 +53,27 @@ class Unheard:
     def moved(self, entry: Entry, slot: int, prompt_tokens: int) -> None:
         """Tell nobody."""
 
-    def finished(self, entry: Entry, done: Finished) -> None:
+    def learnt(self, entry: Entry, taught: Lesson) -> None:
         """Tell nobody."""
+
+    def observed(self, address: str, metrics: Metrics) -> None:
+        """Tell nobody."""
+
+    def missed(self, address: str) -> None:
+        """Tell nobody."""
+
+    def queued(self, bands: Sequence[Band]) -> None:
+        """Tell nobody."""
+
+    def served(self, priority: int, flow: str, tokens: int) -> None:
+        """Tell nobody."""
+
+
+class Turns(Protocol):
+    """Shares out who asks which server for its metrics."""
+
+    def turn(self, address: str, interval: float) -> bool:
+        """Say whether to ask the server at `address` now; `interval`: seconds between two questions."""
 
 
 class SharedState(Protocol):
@@ -43,6 +85,10 @@ class SharedState(Protocol):
 
 class Alone:
     """There are none."""
+
+    def turn(self, address: str, interval: float) -> bool:  # noqa: ARG002 - whichever it is
+        """Return True."""
+        return True
 
     def pass_on(self, end: Ended) -> bool:  # noqa: ARG002 - nobody is told
         """Return False."""

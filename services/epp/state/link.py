@@ -87,9 +87,8 @@ class Link:
         self._news = asyncio.Event()
         share.outbox.urgent = self._news.set
         self._unsent: tuple[Batch, bytes] | None = None
-        self._acknowledged: Id | None = None
-        self._doubtful = False
-        """Something failed since the last write, so that Redis may have lost what it had."""
+        self._beat: Id | None = None
+        """The last heartbeat."""
         self._wrote_at = self._beat_at = self._read_at = LONG_AGO
         self._last: Id = BEGINNING
         self._ahead: float | None = None
@@ -128,7 +127,6 @@ class Link:
         try:
             await self._send(*self._unsent)
         except BaseException:
-            self._doubtful = True
             self._beat_at = LONG_AGO  # the others may have given up on us: all loads at once
             raise
         return True
@@ -170,35 +168,35 @@ class Link:
 
     async def _send(self, batch: Batch, data: bytes) -> None:
         share, pacing = self._share, self._pacing
-        if self._doubtful:
+        if batch.whole:
             await self._check()
         self._wrote_at = sent_at = self._clock()
+        last = self._last
         self._lag.sending(batch, sent_at)
         answer = await self._do(
             "XADD", share.stream, "MAXLEN", "~", pacing.length, "*", FIELD, data, within=pacing.timeout
         )
         now, id_ = self._clock(), id_of(answer)
         self._unsent = None
-        self._acknowledged = id_
         self._ahead = id_[0] / 1000 - (sent_at + now) / 2
-        if id_ < self._last:
+        if id_ < last:
             self._last = BEGINNING  # another Redis, whose clock or copy is behind: read all of it
         share.bytes += len(data)
         self._lag.sent(batch, sent_at, now)
         if batch.whole:
-            self._beat_at = now + pacing.lease / BEATS
+            self._beat, self._beat_at = id_, now + pacing.lease / BEATS
             lease = share.lease(degraded=self._condition.degraded_seconds, lag=self._lag.seconds)
             milliseconds = round(pacing.lease * 1000)
             await self._do("SET", share.key, encode_lease(lease), "PX", milliseconds, within=pacing.timeout)
 
     async def _check(self) -> None:
-        """Tell the latest picks again when Redis has lost what it had."""
-        if self._acknowledged is not None:
-            id_ = text_of(self._acknowledged)
-            found = await self._do("XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout)
-            if not found:
-                self._share.outbox.seed()
-        self._doubtful = False
+        """Tell the latest picks again when Redis has lost what it had: our last heartbeat is not there."""
+        if self._beat is None:
+            return
+        id_ = text_of(self._beat)
+        if not await self._do("XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout):
+            self._beat = None
+            self._share.outbox.seed()
 
     async def _page(self) -> list[tuple[Id, bytes]]:
         stream, timeout = self._share.stream, self._pacing.timeout

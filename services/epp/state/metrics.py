@@ -53,6 +53,7 @@ class StateCollector(Collector):
                 ("entries", "Entries told and taken in.", ("pool", "direction")),
                 ("bytes", "Their size; what is read includes our own.", ("pool", "direction")),
                 ("dropped", "News that nobody was told because too much waited.", ("pool",)),
+                ("takeovers", "Servers asked from here because their scraper fell silent.", ("pool",)),
                 ("unreadable", "Batches that were left out.", ("pool", "reason")),
             )
         }
@@ -67,6 +68,7 @@ class StateCollector(Collector):
             counters["bytes"].add_metric((pool, "in"), heard.bytes)
             counters["bytes"].add_metric((pool, "out"), share.bytes)
             counters["dropped"].add_metric((pool,), outbox.dropped)
+            counters["takeovers"].add_metric((pool,), share.takeovers)
             counters["unreadable"].add_metric((pool, "unknown_version"), heard.unknown)
             counters["unreadable"].add_metric((pool, "corrupt"), heard.corrupt)
             living.add_metric((pool,), 1 + len(share.inbox.living))

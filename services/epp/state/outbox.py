@@ -5,26 +5,47 @@ Everything here is quick: the request path calls it. Batches are made elsewhere,
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from services.epp.inflight import PREFILL, Entry
+from services.epp.cost.pace import Lesson
+from services.epp.endpoints import Metrics
+from services.epp.inflight import Entry
 from services.epp.load import Load
 from services.epp.pool import Pool
-from services.epp.records import Ended, EndOutcome, Finished
+from services.epp.records import Ended
+from services.epp.state import wire
+from services.epp.state.interfaces import Band
 from services.epp.state.lease import EndpointShare
-from services.epp.state.wire import VERSION, Batch, End, Move, Pick, Vector, encode_end, pack
+from services.epp.state.wire import VERSION, Batch
+from services.epp.state.writing import (
+    Moved,
+    Names,
+    Told,
+    age,
+    ends,
+    lesson,
+    move,
+    number,
+    pick,
+    report,
+    vector,
+)
 from services.openai.digest import prefix_bytes
 
 MOST = 500
 """Picks in one batch: some 200 KB at most, and a few milliseconds to read."""
 SEED = 1_000
 """Latest picks that are told again when Redis has lost them."""
-BAD_REQUEST = 400
+LESSONS = 100
+"""Told each second at most: what they teach is the same, and each costs its readers some 15 µs."""
+LONGEST_SESSION = 256
+"""Characters of a session's id that is told: a client chooses it."""
 IDLE = Load()
 
 T = TypeVar("T")
@@ -39,53 +60,46 @@ class _Sent:
     matched_bytes: int = 0
 
 
-class _Names:
-    """The strings of one batch, each once."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
-
-    def __call__(self, name: str) -> int:
-        return self._places.setdefault(name, len(self._places))
-
-    def all(self) -> tuple[str, ...]:
-        return tuple(self._places)
-
-
-@dataclass(slots=True)
-class _Told:
-    """A pick with the address that it went to, which its slot may not stand for much longer."""
-
-    entry: Entry
-    address: str
-    again: bool = False
-    """It was told before, and may have ended since."""
-
-
-@dataclass(slots=True)
-class _Moved:
-    entry: Entry
-    before: str
-    after: str
-    prompt_tokens: int
-
-
 @dataclass(slots=True)
 class _Waiting:
     """What has not been told yet, each kind bounded."""
 
-    picks: deque[_Told] = field(default_factory=deque)
-    moves: deque[_Moved] = field(default_factory=deque)
+    picks: deque[Told] = field(default_factory=deque)
+    moves: deque[Moved] = field(default_factory=deque)
     passed: deque[int] = field(default_factory=deque)
     gone: deque[int] = field(default_factory=deque)
     ends: deque[tuple[str, Ended]] = field(default_factory=deque)
+    lessons: deque[tuple[str, Lesson]] = field(default_factory=deque)
+    sessions: deque[tuple[str, str, str, float]] = field(default_factory=deque)
+    """Plugin, session, address and time."""
+    served: deque[tuple[int, str, int]] = field(default_factory=deque)
+    """Priority, flow and tokens."""
+    looks: dict[str, Metrics | None] = field(default_factory=dict)
+    """Address → its latest metrics; None for a failure."""
+    bands: Sequence[Band] | None = None
+    """What waits at the gate; None if that has not changed."""
+
+    @property
+    def _lines(self) -> tuple[deque[Any] | dict[str, Metrics | None], ...]:
+        return (
+            self.picks,
+            self.moves,
+            self.passed,
+            self.gone,
+            self.ends,
+            self.lessons,
+            self.sessions,
+            self.served,
+            self.looks,
+        )
 
     def __bool__(self) -> bool:
-        return any((self.picks, self.moves, self.passed, self.gone, self.ends))
+        return any(self._lines) or self.bands is not None
 
     def clear(self) -> None:
-        for line in (self.picks, self.moves, self.passed, self.gone, self.ends):
+        for line in self._lines:
             line.clear()
+        self.bands = None
 
 
 class Outbox:
@@ -102,14 +116,16 @@ class Outbox:
         self._clock = clock
         self._limit = limit
         self._waiting = _Waiting()
-        self._recent: deque[_Told] = deque(maxlen=SEED)
+        self._recent: deque[Told] = deque(maxlen=SEED)
         self._sent: dict[str, _Sent] = {}
+        self._bands: Sequence[Band] = ()
+        self._next_lesson = -math.inf
         self._seq = 0
 
     def picked(self, entry: Entry) -> None:
         """Tell of a pick."""
         address = self._pool.address(entry.slot)
-        told = _Told(entry, address)
+        told = Told(entry, address)
         self._recent.append(told)
         self._add(self._waiting.picks, told)
         sent = self._sent.get(address)
@@ -122,12 +138,38 @@ class Outbox:
     def moved(self, entry: Entry, slot: int, prompt_tokens: int) -> None:
         """Tell that a request went elsewhere."""
         before, after = self._pool.address(entry.slot), self._pool.address(slot)
-        self._add(self._waiting.moves, _Moved(entry, before, after, prompt_tokens))
+        self._add(self._waiting.moves, Moved(entry, before, after, prompt_tokens))
 
-    def finished(self, entry: Entry, done: Finished) -> None:
-        """Tell that a prompt has been computed."""
-        if done.outcome is EndOutcome.COMPLETED and done.status < BAD_REQUEST and (id_ := number(entry.id)):
+    def learnt(self, entry: Entry, taught: Lesson) -> None:
+        """Tell that a prompt has been computed, and how its server fared."""
+        if taught.completed and (id_ := number(entry.id)):
             self._add(self._waiting.passed, id_)
+        now = self._clock()
+        if now >= self._next_lesson:
+            self._next_lesson = now + 1 / LESSONS
+            self._add(self._waiting.lessons, (self._pool.address(entry.slot), taught))
+
+    def observed(self, address: str, metrics: Metrics) -> None:
+        """Tell what a server reports."""
+        self._waiting.looks[address] = metrics
+
+    def missed(self, address: str) -> None:
+        """Tell that a server did not answer."""
+        self._waiting.looks[address] = None
+
+    def bound(self, plugin: str, session: str, address: str) -> None:
+        """Tell where a session belongs, by the plugin of that name."""
+        if len(session) <= LONGEST_SESSION:
+            self._add(self._waiting.sessions, (plugin, session, address, self._clock()))
+
+    def queued(self, bands: Sequence[Band]) -> None:
+        """Tell what waits at the gate."""
+        self._bands = self._waiting.bands = bands
+        self.urgent()
+
+    def served(self, priority: int, flow: str, tokens: int) -> None:
+        """Tell whose turn it was."""
+        self._add(self._waiting.served, (priority, flow, tokens))
 
     def uncounted(self, entry: Entry) -> None:
         """Tell that a request counts no more."""
@@ -140,16 +182,18 @@ class Outbox:
 
     def seed(self) -> None:
         """Tell the latest picks once more."""
-        waiting = {id(told) for told in self._waiting.picks}
-        again = [_Told(one.entry, one.address, again=True) for one in self._recent if id(one) not in waiting]
-        self._waiting.picks.extendleft(reversed(again))
+        waiting = [told for told in self._waiting.picks if not told.again]
+        ids = {id(told) for told in waiting}
+        again = [Told(one.entry, one.address, again=True) for one in self._recent if id(one) not in ids]
+        self._waiting.picks = deque([*again, *waiting])
+        self.urgent()
 
     def take(self, *, whole: bool) -> Batch | None:
         """Return the next batch; None when there is nothing to tell. `whole`: with all loads, changed or not.
 
         Where more picks wait than fit, the batch has nothing else, also not all loads: what came later waits for them.
         """
-        names, waiting = _Names(), self._waiting
+        names, waiting = Names(), self._waiting
         changed = self._pool.inflight.changed
         if not (whole or changed or waiting):
             return None
@@ -158,26 +202,50 @@ class Outbox:
         if waiting.picks:
             batch = Batch(VERSION, self.owner, self._seq, whole=False, names=names.all(), picks=picks)
         else:
-            batch = Batch(
-                VERSION,
-                self.owner,
-                self._seq,
-                whole=whole,
-                picks=picks,
-                moves=tuple([_move(one, names) for one in waiting.moves]),
-                passed=tuple(waiting.passed),
-                gone=tuple(waiting.gone),
-                vectors=self._vectors(names, whole=whole),
-                ends=_ends(waiting.ends),
-                names=names.all(),
-            )
+            batch = self._all(picks, names, whole=whole)
             waiting.clear()
-        self.told += len(batch.picks) + len(batch.moves) + len(batch.vectors) + len(batch.gone)
+        self.told += batch.entries
         return batch
 
-    def shares(self) -> tuple[EndpointShare, ...]:
-        """Return what this replica has to do with each server of the pool."""
-        return tuple([self._share(server.address, server.slot) for server in self._pool.snapshot.servers])
+    def shares(self, scrapes: Callable[[str], bool]) -> tuple[EndpointShare, ...]:
+        """Return what this replica has to do with each server of the pool, and whether it `scrapes` it."""
+        return tuple(
+            [
+                msgspec.structs.replace(
+                    self._share(server.address, server.slot), scrapes=scrapes(server.address)
+                )
+                for server in self._pool.snapshot.servers
+            ]
+        )
+
+    def _all(self, picks: tuple[wire.Pick, ...], names: Names, *, whole: bool) -> Batch:
+        waiting, now = self._waiting, self._clock()
+        bands = self._bands if whole else waiting.bands
+        looks = {names(address): metrics for address, metrics in waiting.looks.items()}
+        return Batch(
+            VERSION,
+            self.owner,
+            self._seq,
+            whole=whole,
+            picks=picks,
+            moves=tuple([move(one, names) for one in waiting.moves]),
+            passed=tuple(waiting.passed),
+            gone=tuple(waiting.gone),
+            vectors=self._vectors(names, whole=whole),
+            ends=ends(waiting.ends),
+            reports=tuple([report(one, place, now) for place, one in looks.items() if one is not None]),
+            missed=tuple([place for place, one in looks.items() if one is None]),
+            lessons=tuple([lesson(taught, names(address)) for address, taught in waiting.lessons]),
+            sessions=tuple(
+                [
+                    wire.Binding(names(plugin), session, names(address), age(at, now))
+                    for plugin, session, address, at in waiting.sessions
+                ]
+            ),
+            bands=None if bands is None else tuple([wire.Band(*band) for band in bands]),
+            served=tuple([wire.Served(priority, flow, tokens) for priority, flow, tokens in waiting.served]),
+            names=names.all(),
+        )
 
     def _share(self, address: str, slot: int) -> EndpointShare:
         load, sent = self._pool.inflight.own[slot], self._sent.get(address, _Sent())
@@ -192,7 +260,7 @@ class Outbox:
             sent.matched_bytes,
         )
 
-    def _vectors(self, names: _Names, *, whole: bool) -> tuple[Vector, ...]:
+    def _vectors(self, names: Names, *, whole: bool) -> tuple[wire.Vector, ...]:
         inflight = self._pool.inflight
         if whole:
             busy = [
@@ -201,11 +269,11 @@ class Outbox:
         else:
             busy = list(inflight.changed)
         inflight.changed.clear()
-        return tuple([_vector(inflight.own[slot], names(self._pool.address(slot))) for slot in busy])
+        return tuple([vector(inflight.own[slot], names(self._pool.address(slot))) for slot in busy])
 
-    def _picks(self, names: _Names) -> tuple[Pick, ...]:
+    def _picks(self, names: Names) -> tuple[wire.Pick, ...]:
         waiting, now = self._waiting.picks, self._clock()
-        return tuple([_pick(waiting.popleft(), names, now) for _ in range(min(MOST, len(waiting)))])
+        return tuple([pick(waiting.popleft(), names, now) for _ in range(min(MOST, len(waiting)))])
 
     def _add(self, line: deque[T], item: T) -> None:
         line.append(item)
@@ -216,64 +284,6 @@ class Outbox:
                 1  # a gap, by which the others know that they know nothing of single requests any more
             )
         self.urgent()
-
-
-def number(decision: str) -> int:
-    """Return the number in a decision's id; 0 for a share of one, whose end nobody tells."""
-    return 0 if decision.endswith(PREFILL) else int(decision.rpartition("-")[2], 16)
-
-
-def _pick(told: _Told, names: _Names, now: float) -> Pick:
-    entry = told.entry
-    blocks, held = entry.blocks, entry.matched
-    return Pick(
-        0 if told.again else number(entry.id),
-        names(told.address),
-        names(entry.model),
-        max(0, round((now - entry.picked_at) * 1000)),
-        entry.prompt_tokens,
-        entry.output_tokens,
-        entry.context_tokens,
-        held,
-        blocks[held - 1] if held else 0,
-        pack(blocks[held:]),
-    )
-
-
-def _move(told: _Moved, names: _Names) -> Move:
-    entry = told.entry
-    before, after = names(told.before), names(told.after)
-    return Move(number(entry.id), before, after, told.prompt_tokens, entry.matched, pack(entry.blocks))
-
-
-def _vector(load: Load, place: int) -> Vector:
-    return Vector(
-        place,
-        load.requests,
-        load.prompt_tokens,
-        load.output_tokens,
-        load.context_tokens,
-        load.unseen,
-        load.finished,
-    )
-
-
-def _ends(ends: Iterable[tuple[str, Ended]]) -> dict[str, tuple[msgspec.Raw, ...]]:
-    found: dict[str, list[msgspec.Raw]] = {}
-    for owner, end in ends:
-        wire = End(
-            end.decision,
-            end.outcome.value,
-            end.served,
-            end.status,
-            end.attempts,
-            end.seconds,
-            end.sent_after,
-            end.answered_after,
-            end.response_bytes,
-        )
-        found.setdefault(owner, []).append(encode_end(wire))
-    return {owner: tuple(wires) for owner, wires in found.items()}
 
 
 def _nobody() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import xxhash
 
 from services.epp.pool import Pool
 from services.epp.records import Ended
 from services.epp.state.inbox import Inbox
 from services.epp.state.lease import Lease, lease_key, stream_key
 from services.epp.state.outbox import Outbox
+
+PATIENCE = 2
+"""Intervals without news after which a server's scraper is silent, and one more for each replica that comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,12 @@ class Share:
         """All that was there at the start has been read."""
         self.bytes = 0
         """Of all batches that were told."""
+        self.takeovers = 0
+        """Counts servers whose scraper fell silent, so that they were asked from here."""
         self._replica = replica
         self._clock = clock
+        self._standing_in: set[str] = set()
+        self._since: dict[str, float] = {}
         pool.listener = self.outbox
         pool.inflight.uncounted = self.outbox.uncounted
 
@@ -61,5 +71,33 @@ class Share:
             degraded_seconds=degraded,
             lag_seconds=lag,
             dropped=self.outbox.dropped,
-            endpoints=self.outbox.shares(),
+            endpoints=self.outbox.shares(lambda address: not self._place(address)),
         )
+
+    def turn(self, address: str, interval: float) -> bool:
+        """Say whether to ask the server at `address` for its metrics now; `interval`: seconds between two questions.
+
+        One replica asks each server, by rendezvous hashing over those that live (Thaler, Ravishankar 1998). While it
+        is silent the next one does, then the one after: each waits an interval longer than the one before.
+        """
+        place, now = self._place(address), self._clock()
+        if not place:
+            self._standing_in.discard(address)
+            return True
+        last = max(self._since.setdefault(address, now), self.inbox.looks.get(address, -math.inf))
+        if now - last <= (PATIENCE + place) * interval:
+            self._standing_in.discard(address)
+            return False
+        if address not in self._standing_in:
+            self._standing_in.add(address)
+            self.takeovers += 1
+        return True
+
+    def _place(self, address: str) -> int:
+        """Return how many replicas come before this one in asking `address`."""
+        mine = _weight(self._replica.owner, address)
+        return sum(_weight(owner, address) > mine for owner in self.inbox.living)
+
+
+def _weight(owner: str, address: str) -> int:
+    return xxhash.xxh3_64_intdigest(f"{owner} {address}".encode())

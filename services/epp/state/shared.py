@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Self
 
 from services.epp.pool import Pool
 from services.epp.records import Ended
+from services.epp.scheduling.scorers.session_affinity import SessionId
 from services.epp.state.condition import Condition
 from services.epp.state.link import Client, Link, Pacing
 from services.epp.state.metrics import Lags
@@ -33,8 +35,8 @@ class Shared:
     ) -> None:
         self.shares: dict[str, Share] = {}
         self.on_end: Callable[[Ended], None] = _unknown
-        self.warmed: Callable[[], None] = _nobody
-        """Called when a pool has read what was there at the start."""
+        self.progress: Callable[[], None] = _nobody
+        """Called when it may have become time to take requests."""
         self._client = client
         self._replica = replica
         self._prefix = prefix
@@ -45,13 +47,14 @@ class Shared:
         self._condition = condition
         self._lags = lags
         self._links: dict[str, Link] = {}
+        self._sessions: dict[str, SessionId] = {}
         self._waits = True
 
     async def run(self) -> None:
         """Wait as long as requests may wait for a warm start."""
         await asyncio.sleep(self._pacing.warm)
         self._waits = False
-        self.warmed()
+        self.progress()
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,8 +67,20 @@ class Shared:
         """Whether every pool has read what was there at the start, or there was no more time for it."""
         return not self._waits or all(share.warm for share in self.shares.values())
 
-    def link(self, pool: Pool) -> Link:
-        """Return the exchange of `pool`."""
+    def attend(self, plugins: Mapping[str, object]) -> None:
+        """Share what those of `plugins` remember that remember sessions."""
+        self._sessions.clear()
+        for name, plugin in plugins.items():
+            if isinstance(plugin, SessionId):
+                self._sessions[name] = plugin
+                plugin.tell(partial(self._bound, name))
+
+    def _bound(self, plugin: str, pool: str, session: str, address: str) -> None:
+        if (share := self.shares.get(pool)) is not None:
+            share.outbox.bound(plugin, session, address)
+
+    def join(self, pool: Pool) -> tuple[Link, Share]:
+        """Return the exchange of `pool`, and what it is about."""
         share = self.shares.get(pool.name)
         if share is None or share.pool is not pool:
             share = self.shares[pool.name] = Share(
@@ -77,6 +92,8 @@ class Shared:
                 limit=self._limit,
                 on_end=self.on_end,
             )
+            share.inbox.on_look = self.progress
+            share.inbox.sessions = self._sessions
             self._links[pool.name] = Link(
                 self._client,
                 share,
@@ -85,9 +102,9 @@ class Shared:
                 rng=self._rng,
                 condition=self._condition,
                 lag=self._lags.of(pool.name),
-                warmed=self.warmed,
+                warmed=self.progress,
             )
-        return self._links[pool.name]
+        return self._links[pool.name], share
 
     def drop(self, pool: str) -> None:
         """Forget a pool that is not configured any more."""

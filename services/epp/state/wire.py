@@ -8,7 +8,7 @@ by address, as every replica numbers them otherwise.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import msgspec
 
@@ -77,6 +77,65 @@ class End(msgspec.Struct, array_like=True, frozen=True, gc=False):
     response_bytes: int
 
 
+class Report(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a server said of itself: the fields of `Metrics`, and how long ago it was asked."""
+
+    endpoint: int
+    age_ms: int
+    waiting: int
+    running: int
+    kv_usage: float
+    block_size: int
+    num_blocks: int
+    active_adapters: tuple[str, ...]
+    waiting_adapters: tuple[str, ...]
+    max_adapters: int
+    started_at: float
+    prompt_tokens_total: float
+
+
+class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a request taught of its server: the fields of `pace.Lesson`."""
+
+    endpoint: int
+    completed: bool
+    broken: bool
+    ahead: float
+    batch: float
+    prompt_tokens: int
+    context_tokens: int
+    max_tokens: int
+    seconds: float
+    first_token: float | None
+    output_tokens: int
+
+
+class Binding(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A session's request went to a server."""
+
+    plugin: int
+    """Place in `Batch.names` of the plugin's name, like `endpoint`."""
+    session: str
+    endpoint: int
+    age_ms: int
+
+
+class Band(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What waits of one priority."""
+
+    priority: int
+    requests: int
+    bytes: int
+
+
+class Served(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A request that waited had its turn."""
+
+    priority: int
+    flow: str
+    tokens: int
+
+
 class Batch(msgspec.Struct, array_like=True, frozen=True):
     """What one replica has to say of one pool."""
 
@@ -97,6 +156,31 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     vectors: tuple[Vector, ...] = ()
     ends: dict[str, tuple[msgspec.Raw, ...]] = {}
     """`End`s, by the replica that picked."""
+    reports: tuple[Report, ...] = ()
+    missed: tuple[int, ...] = ()
+    """Servers that did not answer when they were asked."""
+    lessons: tuple[Lesson, ...] = ()
+    sessions: tuple[Binding, ...] = ()
+    bands: tuple[Band, ...] | None = None
+    """All that waits; None where that has not changed."""
+    served: tuple[Served, ...] = ()
+
+    @property
+    def entries(self) -> int:
+        """How many things it tells."""
+        lines: tuple[Sized, ...] = (
+            self.picks,
+            self.moves,
+            self.gone,
+            self.vectors,
+            self.ends,
+            self.reports,
+            self.missed,
+            self.lessons,
+            self.sessions,
+            self.served,
+        )
+        return sum(map(len, lines))
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):

@@ -15,9 +15,10 @@ from services.epp.pool import Pool
 from services.epp.records import Ended, EndOutcome, Release
 from services.epp.service import EndpointPicker
 from services.epp.state.lease import decode_lease, lease_key, stream_key
+from services.epp.state.shared import Shared
 from services.extproc.lifecycle import Parts
 from services.openai.digest import Digest
-from tests.epp.stack import fake_server, until
+from tests.epp.stack import METRICS, fake_server, until
 from tests.epp.state.world import Valkey, valkey
 from tests.epp.world import digest, text
 
@@ -30,6 +31,11 @@ class Running:
 
     director: Director
     parts: Parts
+
+    @property
+    def shared(self) -> Shared:
+        assert isinstance(self.director._state, Shared)
+        return self.director._state
 
     @property
     def pool(self) -> Pool:
@@ -137,3 +143,23 @@ async def test_a_new_picker_is_warm_before_it_takes_requests(server):
 
             assert list(matched.values()) == [len(prompt.blocks)]
             await until(lambda: not requests and new.requests() == 0)
+
+
+async def test_each_server_is_asked_by_one_picker_and_by_the_other_when_that_is_gone(server):
+    """All know what it said."""
+    async with fake_server() as llm, running(server.url, llm.address, lease_seconds=0.5) as ours:
+        async with running(server.url, llm.address, lease_seconds=0.5) as theirs:
+            await until(lambda: ours.replicas() == theirs.replicas() == 2)
+            llm.metrics = METRICS.replace("waiting 0.0", "waiting 7.0")
+            await until(lambda: _waiting(ours) == _waiting(theirs) == 7)
+            shares = [one.shared.shares["llama"] for one in (ours, theirs)]
+            turns = [share.turn(llm.address, 10.0) for share in shares]
+        llm.metrics = METRICS.replace("waiting 0.0", "waiting 9.0")
+        await until(lambda: _waiting(ours) == 9)
+
+    assert sorted(turns) == [False, True]
+
+
+def _waiting(picker: Running) -> int:
+    [server] = picker.pool.snapshot.servers
+    return server.metrics.waiting

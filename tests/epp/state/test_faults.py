@@ -17,7 +17,7 @@ from tests.epp.state.test_app import Running, running
 from tests.epp.state.world import Valkey, valkey
 from tests.epp.world import digest, text
 
-QUICK = {"lease_seconds": 0.6, "timeout_seconds": 0.15, "warm_start_seconds": 0.5}
+QUICK = {"lease_seconds": 1.0, "timeout_seconds": 0.4, "warm_start_seconds": 0.5}
 STREAM = stream_key("igw", "llama")
 
 

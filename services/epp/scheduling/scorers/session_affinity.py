@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -79,6 +79,10 @@ class SessionId:
         default_factory=Counter, init=False, repr=False, compare=False
     )
     """Pool and address → sessions."""
+    _told: list[Callable[[str, str, str], object]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    """Hear of every binding."""
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
         """Score by the binding."""
@@ -94,13 +98,25 @@ class SessionId:
     def chosen(self, situation: Situation, server: Server) -> Sequence[tuple[str, str]]:
         """Bind the session."""
         if session := self._session(situation):
-            key = (situation.pool, session)
-            self._drop(key)
-            self._bound[key] = (server.address, situation.now)
-            self._sessions[situation.pool, server.address] += 1
-            if len(self._bound) > MAX_SESSIONS:
-                self._drop(next(iter(self._bound)))
+            self.remember(situation.pool, session, server.address, situation.now)
+            for told in self._told:
+                told(situation.pool, session, server.address)
         return ()
+
+    def tell(self, told: Callable[[str, str, str], object]) -> None:
+        """Call `told` with pool, session and address of every binding, in place of whoever was told before."""
+        self._told[:] = [told]
+
+    def remember(self, pool: str, session: str, address: str, last: float) -> None:
+        """Bind a session whose request at `last` went to `address`, unless it had a later one."""
+        key = (pool, session)
+        if key in self._bound and self._bound[key][1] > last:
+            return
+        self._drop(key)
+        self._bound[key] = (address, last)
+        self._sessions[pool, address] += 1
+        if len(self._bound) > MAX_SESSIONS:
+            self._drop(next(iter(self._bound)))
 
     def _session(self, situation: Situation) -> str:
         return next((value for name in self.headers if (value := situation.headers.get(name))), "")
