@@ -80,7 +80,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
             AccessLog(director, observer, proxies).handler(),
             EndpointDiscovery(pools, changes, observer, proxies).handler(),
         )
-        yield App(EndpointPicker(director, flow), handlers)
+        yield App(EndpointPicker(director, flow, tokens=upkeep.tokens), handlers)
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -20,6 +20,8 @@ from services.epp.scrape import Scraper
 from services.extproc.background import background
 from services.extproc.lifecycle import Parts
 from services.extproc.readiness import Readiness
+from services.tokens.metrics import PrometheusObserver as TokenMetrics
+from services.tokens.source import Tokens, tokenizing
 
 
 class Upkeep(contextlib.AsyncExitStack):
@@ -41,6 +43,9 @@ class Upkeep(contextlib.AsyncExitStack):
         self._parts = parts
         self._rng = rng
         self._session = _session()
+        self.tokens: dict[str, Tokens] = {}
+        """By pool, where prompts are known in tokens."""
+        self._token_metrics = TokenMetrics(parts.registry, "epp")
         self._kv_events = KvEventMetrics(parts.registry)
         self._views = parts.details["kv_events"] = Readiness()
         self._running: dict[str, tuple[PoolSpec, contextlib.AsyncExitStack]] = {}
@@ -89,6 +94,11 @@ class Upkeep(contextlib.AsyncExitStack):
                 looked=self._looked,
             )
             await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
+        if spec.tokens is not None:
+            sources = {spec.name: spec.tokens}
+            made = await loops.enter_async_context(tokenizing(sources, self._token_metrics))
+            self.tokens.update(made)
+            loops.callback(self.tokens.pop, spec.name)
         if spec.kv_events is not None:
             # pyzmq is an extra: only who configures events has it.
             from services.epp.kvevents.listener import listening  # noqa: PLC0415

@@ -85,13 +85,15 @@ class ExactIndex:
 
     def begin(self, slot: int, *, whole: bool) -> None:
         """Forget all of `slot`; what comes now is everything that it holds, or not (`whole` false)."""
-        self._empty(slot)
+        self.forget(slot)
         self._views[slot] = view = _View()
         view.whole = whole
 
     def forget(self, slot: int) -> None:
         """Forget a server that left, so that its slot can be used again."""
-        self._empty(slot)
+        view = self._views.pop(slot, None)
+        for own in view.own.values() if view is not None else ():
+            self._clear(own, slot)
         for until, at, hashes in self._due:
             if at == slot:
                 self._unexpect(slot, hashes, until)
@@ -116,10 +118,11 @@ class ExactIndex:
     def expect(self, slot: int, exact: Exact, now: float) -> None:
         """Count `exact` as held by `slot`, to which it was just sent, until it can say so itself."""
         until, bit = now + SOON, 1 << slot
-        for own in exact.hashes:
+        new = [own for own in exact.hashes if not self._holders.get(own, 0) & bit]
+        for own in new:
             self._soon[own] = self._soon.get(own, 0) | bit
             self._until[slot, own] = until
-        self._due.append((until, slot, exact.hashes))
+        self._due.append((until, slot, new))
         self._lapse(now)
 
     def correct(self, sent: Mapping[int, int], exact: Exact, now: float) -> Mapping[int, int]:
@@ -164,6 +167,8 @@ class ExactIndex:
             self._spare()
 
     def _hold(self, slot: int, view: _View, key: tuple[int, int], own: int) -> None:
+        if (slot, own) in self._until:
+            self._settle(slot, own)  # from here on its word counts
         if key in view.own:
             view.copies[key] = view.copies.get(key, 0) + 1
             return
@@ -204,14 +209,12 @@ class ExactIndex:
     def _unexpect(self, slot: int, hashes: Sequence[int], until: float) -> None:
         for own in hashes:
             if self._until.get((slot, own), math.inf) <= until:
-                del self._until[slot, own]
-                left = self._soon[own] & ~(1 << slot)
-                if left:
-                    self._soon[own] = left
-                else:
-                    del self._soon[own]
+                self._settle(slot, own)
 
-    def _empty(self, slot: int) -> None:
-        view = self._views.pop(slot, None)
-        for own in view.own.values() if view is not None else ():
-            self._clear(own, slot)
+    def _settle(self, slot: int, own: int) -> None:
+        del self._until[slot, own]
+        left = self._soon[own] & ~(1 << slot)
+        if left:
+            self._soon[own] = left
+        else:
+            del self._soon[own]

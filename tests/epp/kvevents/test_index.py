@@ -119,6 +119,21 @@ def test_what_was_just_sent_counts_until_the_server_can_tell():
     assert matches(index, now=NOW + SOON + 1) == {}
 
 
+def test_what_was_sent_and_told_is_believed_by_the_servers_word_alone():
+    """It may evict it again before the time is over."""
+    index = index_of(s0=[])
+    index.expect(0, exact(), NOW)
+    index.apply(0, stored(range(1, 11)))
+    index.apply(0, Removed((10, 9, 8)))
+    assert matches(index) == {0: 7}
+    index.expect(0, exact(), NOW)
+    index.apply(0, Removed((7,)))
+    assert matches(index) == {0: 6}
+    index.expect(0, exact(), NOW)
+    index.apply(0, Cleared())
+    assert matches(index) == {}
+
+
 def test_the_largest_view_gives_way():
     """The whole is bounded, and a view that was cut is partial."""
     index = ExactIndex(blocks=100)
