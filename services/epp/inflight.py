@@ -116,6 +116,8 @@ class InFlight:
         Several that end in the same block are siblings, not turns, and nothing goes on from them.
         """
         tails = self._tails
+        if tails.keys().isdisjoint(blocks):  # most prompts continue nothing in flight
+            return []
         found = [
             self._entries[ids[0]] for tail in tails.keys() & set(blocks[:-1]) if len(ids := tails[tail]) == 1
         ]

@@ -181,7 +181,7 @@ class Pool:
         if moved is not None:
             self.fleet.unsent(entry)
             self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
-        self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
+        self.prefixes.drop(entry.slot, entry.blocks, entry.matched)
         self.prefixes.record(server.slot, entry.blocks)
 
     def release(self, decision: str, served: str | None = None) -> bool:

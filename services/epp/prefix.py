@@ -7,10 +7,10 @@ operations on whole sets, and the walk ends at the first block that nobody holds
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import itertools
 from collections.abc import Callable, Sequence
 
-from services.openai.digest import BOUNDARIES
+from services.epp.runs import Held
 
 DEFAULT_CAPACITY = 2_000_000
 """Bytes of prompt assumed for a server that does not report its cache: 31,250 vLLM blocks of 16 tokens of 4 bytes."""
@@ -19,20 +19,6 @@ DEFAULT_PAIRS = 2_000_000
 """Blocks times holders remembered in all, some 200 bytes each (measured: `bench.prefix_soak`): 400 MB."""
 SPARE = 64
 """Blocks that the largest holder forgets at once when there are too many in all: looking for it takes a while."""
-
-SIZES = tuple(end - start for start, end in zip((0, *BOUNDARIES), BOUNDARIES, strict=False))
-"""`SIZES[i]` is the number of prompt bytes in block i."""
-
-
-class _Held:
-    """The blocks of one server, least recently sent first, and their size in bytes of prompt."""
-
-    __slots__ = ("blocks", "capacity", "size")
-
-    def __init__(self, capacity: int) -> None:
-        self.blocks: OrderedDict[int, int] = OrderedDict()
-        self.capacity = capacity
-        self.size = 0
 
 
 class PrefixIndex:
@@ -47,7 +33,7 @@ class PrefixIndex:
         self._most = pairs
         self._pairs = 0
         self._holders: dict[int, int] = {}
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -58,41 +44,23 @@ class PrefixIndex:
 
     def record(self, slot: int, blocks: Sequence[int]) -> None:
         """Note that a prompt of `blocks` went to `slot`."""
-        held = self._held.get(slot)
-        if held is None:
-            held = self._held[slot] = _Held(self._default)
-        bit, here, holders = 1 << slot, held.blocks, self._holders
-        touch, holding, before = here.move_to_end, holders.get, len(here)
-        # Backwards, as vLLM frees blocks: the end of a prompt is forgotten before the beginning that others share.
-        for position in range(len(blocks) - 1, -1, -1):
-            block = blocks[position]
-            if block in here:
-                touch(block)
-            else:
-                here[block] = size = SIZES[position]
-                held.size += size
-                holders[block] = holding(block, 0) | bit
-        self._pairs += len(here) - before
-        self._shrink(slot, held)
-        if self._pairs > self._most:
+        held = self._at(slot)
+        new, gone = held.record(blocks)
+        self._clear(slot, gone)
+        self._mark(slot, new)
+        self._clear(slot, held.shrink())
+        while self._pairs > self._most:
             self._spare()
 
-    def drop(self, slot: int, blocks: Sequence[int]) -> None:
-        """Take back what was recorded: these blocks never reached `slot`."""
-        held = self._held.get(slot)
-        if held is None:
-            return
-        for block in blocks:
-            size = held.blocks.pop(block, None)
-            if size is not None:
-                held.size -= size
-                self._clear(block, slot)
+    def drop(self, slot: int, blocks: Sequence[int], since: int = 0) -> None:
+        """Take back what was recorded: the blocks from number `since` on never reached `slot`."""
+        self._clear(slot, self._at(slot).drop(blocks, since))
 
     def resize(self, slot: int, capacity: int) -> None:
         """Bound what `slot` holds by its server's cache, in bytes of prompt; 0 means unknown."""
-        held = self._held.setdefault(slot, _Held(self._default))
+        held = self._at(slot)
         held.capacity = capacity or self._default
-        self._shrink(slot, held)
+        self._clear(slot, held.shrink())
 
     def forget(self, slot: int) -> None:
         """Forget a server that left, so that its slot can be used again."""
@@ -101,41 +69,47 @@ class PrefixIndex:
 
     def clear(self, slot: int) -> None:
         """Forget what a server held that has lost its cache. Its capacity stays known."""
-        held = self._held.get(slot)
-        for block in held.blocks if held is not None else ():
-            self._clear(block, slot)
-        if held is not None:
-            held.blocks.clear()
-            held.size = 0
+        self._clear(slot, self._at(slot).clear())
 
     def size(self, slot: int) -> int:
         """Return the bytes of prompt that `slot` is believed to hold."""
         held = self._held.get(slot)
         return held.size if held is not None else 0
 
-    def _shrink(self, slot: int, held: _Held) -> None:
-        while held.size > held.capacity:
-            self._oldest(slot, held)
+    def _at(self, slot: int) -> Held:
+        held = self._held.get(slot)
+        if held is None:
+            held = self._held[slot] = Held(self._default)
+        return held
 
     def _spare(self) -> None:
-        """Forget enough to be within the bound of the whole."""
-        while self._pairs > self._most:
-            slot, held = max(self._held.items(), key=lambda item: len(item[1].blocks))
-            for _ in range(min(SPARE, len(held.blocks))):
-                self._oldest(slot, held)
+        """Forget some of the largest holder's."""
+        slot, held = max(self._held.items(), key=lambda item: len(item[1]))
+        self._clear(slot, held.forget(SPARE))
 
-    def _oldest(self, slot: int, held: _Held) -> None:
-        block, size = held.blocks.popitem(last=False)
-        held.size -= size
-        self._clear(block, slot)
+    def _mark(self, slot: int, blocks: list[int]) -> None:
+        bit, holders = 1 << slot, self._holders
+        if holders.keys().isdisjoint(blocks):  # what is new at one server is new everywhere, most of the time
+            before = len(holders)
+            holders.update(dict.fromkeys(blocks, bit))
+            self._pairs += len(holders) - before
+            return
+        for block in blocks:
+            mask = holders.get(block, 0)
+            self._pairs += not mask & bit
+            holders[block] = mask | bit
 
-    def _clear(self, block: int, slot: int) -> None:
-        self._pairs -= 1
-        left = self._holders[block] & ~(1 << slot)
-        if left:
-            self._holders[block] = left
-        else:
-            del self._holders[block]
+    def _clear(self, slot: int, blocks: list[int]) -> None:
+        """Take `slot` off the holders of `blocks`. One may have gone before, where hashes are not chained as they say."""
+        bit, holders = 1 << slot, self._holders
+        masks = list(map(holders.pop, blocks, itertools.repeat(0)))
+        if masks.count(bit) == len(masks):  # nobody else holds them, most of the time
+            self._pairs -= len(masks)
+            return
+        for block, mask in zip(blocks, masks, strict=True):
+            self._pairs -= bool(mask & bit)
+            if left := mask & ~bit:
+                holders[block] = left
 
 
 def contiguous(blocks: Sequence[int], holders: Callable[[int, int], int]) -> dict[int, int]:

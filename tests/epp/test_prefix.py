@@ -7,17 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.epp.prefix import SIZES, PrefixIndex
+from services.epp.prefix import PrefixIndex
 
 
 def chain(count: int, seed: int = 0) -> tuple[int, ...]:
     return tuple(seed * 1_000_000 + position for position in range(count))
-
-
-def test_sizes_follow_the_digest_and_grow():
-    """A block's size depends on its position alone."""
-    assert SIZES[0] == SIZES[63] == 64
-    assert SIZES[64] == 128
 
 
 def test_nothing_is_found_before_anything_is_recorded():
@@ -44,7 +38,8 @@ def test_a_block_after_a_gap_does_not_count():
     """A cache can only use a prefix without holes."""
     index = PrefixIndex()
     index.record(0, chain(5))
-    index.drop(0, chain(5)[2:3])
+    index.record(0, (*chain(5), 77, 78))
+    index.drop(0, chain(5), since=2)
 
     assert index.match(chain(5)) == {0: 2}
 
@@ -199,7 +194,50 @@ def test_the_bound_counts_right_whatever_happens(seed):
         if rng.random() < 0.8:
             index.record(slot, prompt)
         else:
-            rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p)))(slot)
-        held = sum(len(one.blocks) for one in index._held.values())
+            rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p, rng.randrange(9))))(
+                slot
+            )
+        held = sum(map(len, index._held.values()))
         assert held == index._pairs <= 300
         assert held == sum(mask.bit_count() for mask in index._holders.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_beginnings_are_counted_once_and_forgotten_by_age(seed):
+    """Against the plain way: a list of all blocks by last use, the end of a prompt older than its beginning."""
+    rng = random.Random(seed)
+    capacity = 30
+    index, ages = PrefixIndex(default_capacity=64 * capacity), dict[int, int]()
+    for _ in range(400):
+        prompt = deep_tree(rng)
+        index.record(3, prompt)
+        for block in reversed(prompt):
+            ages.pop(block, None)
+            ages[block] = 1
+        while len(ages) > capacity:
+            del ages[next(iter(ages))]
+        asked = deep_tree(rng)
+        assert index.match(asked).get(3, 0) == contiguous(asked, set(ages))
+        assert index.size(3) == 64 * len(ages)
+
+
+def deep_tree(rng: random.Random) -> tuple[int, ...]:
+    """Make a prompt of up to 20 small blocks that may leave others anywhere."""
+    path: list[int] = []
+    blocks: list[int] = []
+    for _ in range(rng.randint(0, 20)):
+        path.append(int(rng.random() < 0.2))
+        blocks.append(hash(tuple(path)))
+    return tuple(blocks)
+
+
+def test_hashes_that_are_not_chained_break_nothing():
+    """They come from other processes: one block in many prompts, or twice in one."""
+    rng, index = random.Random(1), PrefixIndex(default_capacity=64 * 50, pairs=120)
+    for _ in range(3000):
+        prompt = tuple(rng.randrange(60) for _ in range(rng.randrange(30)))
+        rng.choice((index.record, index.record, index.drop))(rng.randrange(4), prompt)
+        assert index._pairs == sum(mask.bit_count() for mask in index._holders.values()) <= 120
+    for slot in range(4):
+        index.forget(slot)
+    assert len(index) == 0
