@@ -143,8 +143,9 @@ class Tokens:
         return self._hashed(ask, await self._served(prompt))
 
     def _encoded(self, ask: Ask, prompt: Plain, vocabulary: Tokenizer) -> Exact:
-        """Tokenize in a thread; the vocabulary's own code runs without the interpreter's lock."""
-        return self._hashed(ask, vocabulary.encode(prompt.text, add_special_tokens=prompt.special).ids)
+        """Tokenize in a thread. `encode` would keep the interpreter's lock all the while, the batch gives it back."""
+        (found,) = vocabulary.encode_batch_fast([prompt.text], add_special_tokens=prompt.special)
+        return self._hashed(ask, found.ids)
 
     def _hashed(self, ask: Ask, ids: tuple[int, ...] | list[int]) -> Exact:
         try:
