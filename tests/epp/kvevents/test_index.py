@@ -134,6 +134,29 @@ def test_what_was_sent_and_told_is_believed_by_the_servers_word_alone():
     assert matches(index) == {}
 
 
+def sent_for(index, model, *, told, seed=0):
+    """Forty prompts one after the other, of which the server tells or not; return the time after them."""
+    for number in range(40):
+        ids = [number + 1000 * (seed + 1), *PROMPT]
+        index.expect(0, exact(ids), NOW + number, model)
+        if told:
+            index.apply(0, stored([number + 100 * (seed + 1)], ids))
+    return NOW + 50
+
+
+def test_tokens_that_the_servers_never_tell_of_are_not_trusted():
+    """Of another vocabulary, say: then a whole view that lacks them denies nothing, model by model."""
+    index = index_of(s0=[])
+    sent_for(index, "good", told=True)
+    after = sent_for(index, "bad", told=False, seed=2)
+    assert dict(index.correct({0: 5}, exact(), after, "bad")) == {0: 5}
+    assert dict(index.correct({0: 5}, exact(), after, "good")) == {}
+    assert index.trust("bad") < 0.5 < index.trust("good") == 1.0
+    assert index.least_trust == index.trust("bad")
+    sent_for(index, "bad", told=True, seed=1)
+    assert dict(index.correct({0: 5}, exact(), after, "bad")) == {}
+
+
 def test_the_largest_view_gives_way():
     """The whole is bounded, and a view that was cut is partial."""
     index = ExactIndex(blocks=100)
