@@ -83,7 +83,7 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         live = Live(assembly, pools, director, upkeep, shared)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
         handlers = (log.handler(), EndpointDiscovery(pools, changes, observer, proxies).handler())
-        yield App(EndpointPicker(director, flow), handlers)
+        yield App(EndpointPicker(director, flow, tokens=upkeep.tokens), handlers)
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -18,6 +18,7 @@ from services.openai.exact import KEY as EXACT_KEY
 from services.openai.exact import Exact, ExactError
 from services.openai.exact import decode as decode_exact
 from services.openai.peek import peek
+from services.tokens.source import Ask as TokenAsk
 
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
 SUBSET = "x-gateway-destination-endpoint-subset"
@@ -65,6 +66,16 @@ def ask_of(request: Request, pool: str, digest: Digest | None, peer: str = "") -
         ),
         proxy=proxy_name(peer, node) if isinstance(node, str) else "",
     )
+
+
+def token_ask(request: Request, ask: Ask) -> TokenAsk | None:
+    """Return what has to be known to find the tokens of a prompt that came with its body; None when none did."""
+    digest, dialect = ask.digest, dialect_of(request.method, request.path)
+    if not request.body or not digest.blocks:
+        return None
+    seen = peek(request.body, dialect, request.headers.get("content-type") or "")
+    adapter = digest.model if ask.base_model and ask.base_model != digest.model else ""
+    return TokenAsk(request.body, dialect, seen, digest, adapter)
 
 
 def attached(metadata: Metadata) -> Digest | None:

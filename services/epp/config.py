@@ -25,6 +25,7 @@ from services.epp.reference_config import (
     refuse_gates,
 )
 from services.extproc.config import Limits, Listen, Log
+from services.tokens.config import TokenSource
 
 Seconds = Annotated[float, Meta(gt=0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -116,6 +117,8 @@ class PoolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: Scrape = Scrape()
     kv_events: KvEvents | None = None
     """None: what servers hold is estimated from what they were sent."""
+    tokens: TokenSource | None = None
+    """Where the tokens of prompts come from when requests bring no digest: without our router in front."""
     profile: str = ""
     """The scheduling profile that decides here, past the profile handler; empty: the handler decides."""
 

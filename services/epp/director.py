@@ -191,7 +191,7 @@ class Director:
             digest=ask.digest,
             now=self._clock(),
             loads=pool.inflight.loads,
-            matches=pool.matches(ask.digest.blocks, ask.exact),
+            matches=pool.matches(ask.digest, ask.exact),
             paces=pool.fleet.paces,
             typical=pool.fleet.typical,
             headers=ask.headers,

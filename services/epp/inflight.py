@@ -132,6 +132,8 @@ class InFlight:
         Several that end in the same block are siblings, not turns, and nothing goes on from them.
         """
         tails, own, others = self._tails, self._entries, self.others.requests
+        if tails.keys().isdisjoint(blocks):  # most prompts continue nothing in flight
+            return []
         ids = [found[0] for tail in tails.keys() & set(blocks[:-1]) if len(found := tails[tail]) == 1]
         requests = [own.get(one) or others[one] for one in ids if one not in self._answered]
         return [one for one in requests if one.context_tokens < tokens]

@@ -20,7 +20,7 @@ from services.epp.kvevents.index import ExactIndex
 from services.epp.prefix import DEFAULT_CAPACITY, PrefixIndex
 from services.epp.records import Ended, Finished
 from services.epp.state.interfaces import Band, Listener, Unheard
-from services.openai.digest import BYTES_PER_TOKEN, prefix_bytes
+from services.openai.digest import BYTES_PER_TOKEN, Digest, prefix_bytes
 from services.openai.exact import Exact
 
 Known = Literal["all", "beginning", "nothing"]
@@ -169,19 +169,19 @@ class Pool:
         if server.ready and self._misses[address] >= self.limits.misses:
             self._put(replace(server, ready=False))
 
-    def matches(self, blocks: Sequence[int], exact: Exact | None) -> Mapping[int, int]:
-        """Return by slot how many of a digest's `blocks` are cached there: by the servers' word where it reaches."""
-        sent = self.prefixes.match(blocks)
+    def matches(self, digest: Digest, exact: Exact | None) -> Mapping[int, int]:
+        """Return by slot how many of a digest's blocks are cached there: by the servers' word where it reaches."""
+        sent = self.prefixes.match(digest.blocks)
         if exact is None:
             self.lookups["nothing"] += 1
             return sent
-        self.lookups["beginning" if exact.prompt_bytes < prefix_bytes(len(blocks)) else "all"] += 1
-        return self.exact.correct(sent, exact, self._clock())
+        self.lookups["beginning" if exact.prompt_bytes < prefix_bytes(len(digest.blocks)) else "all"] += 1
+        return self.exact.correct(sent, exact, self._clock(), digest.model)
 
     def reserve(self, entry: Entry, exact: Exact | None = None) -> None:
         """Count a pick and remember its prompt, at once."""
         if exact is not None:
-            self.exact.expect(entry.slot, exact, self._clock())
+            self.exact.expect(entry.slot, exact, self._clock(), entry.model)
         batch = self._batch(entry.slot)
         ahead, mark = self.fleet.sent(entry)
         self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))

@@ -198,8 +198,10 @@ class PrefixIndex:
             run = held.cut(run, end)
         else:
             run = None
-        if new := blocks[known:]:
+        if new := list(dict.fromkeys(blocks[known:])):  # no block twice: what comes from elsewhere may lie
             self._forget_loose(slot, held, new)
+            if run is not None and not run.blocks:
+                run = None
             run = held.grow(run, end, new)
             self._pairs += len(new)
             self._mark(slot, new)

@@ -7,9 +7,11 @@ server that served come in as metadata; 503 when nobody is ready, 429 when shed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from services.epp.answer import AnswerReader
-from services.epp.asking import OWN_NAMESPACE, ask_of, attached
+from services.epp.asking import OWN_NAMESPACE, ask_of, attached, token_ask
 from services.epp.director import Ask, Director, Reservation
 from services.epp.flow.control import EARLY, FlowControl, Ticket
 from services.epp.records import Ended, EndOutcome, Release
@@ -21,6 +23,8 @@ from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import KEY, NAMESPACE
 from services.openai.errors import error_body
 from services.openai.exact import KEY as EXACT_KEY
+from services.openai.exact import Exact
+from services.tokens.source import Tokens
 
 DESTINATION = "x-gateway-destination-endpoint"
 SERVED = "x-gateway-destination-endpoint-served"
@@ -34,8 +38,16 @@ It comes before the key `pool` of the request's own metadata, and that before th
 class PickExchange(Exchange):
     """One request: picked once, followed to its end as far as this stream gets to see it."""
 
-    def __init__(self, director: Director, flow: FlowControl | None, pool: str, peer: str = "") -> None:
+    def __init__(
+        self,
+        director: Director,
+        flow: FlowControl | None,
+        pool: str,
+        peer: str = "",
+        tokens: Mapping[str, Tokens] = MappingProxyType({}),
+    ) -> None:
         self._director = director
+        self._tokens = tokens
         self._flow = flow
         self._pool = pool
         self._peer = peer
@@ -53,7 +65,10 @@ class PickExchange(Exchange):
         digest = attached(request.metadata)
         if digest is not None:
             self._done_with = tuple({KEY, EXACT_KEY} & request.metadata[NAMESPACE].keys())
-        entered = self._enter(ask_of(request, self._pool, digest, self._peer))
+        ask = ask_of(request, self._pool, digest, self._peer)
+        if digest is None and self._tokens:
+            ask = replace(ask, exact=await self._exact(request, ask))
+        entered = self._enter(ask)
         if isinstance(entered, Ticket):
             self._ticket = entered
             return Wait(entered.seconds + EARLY)
@@ -96,6 +111,15 @@ class PickExchange(Exchange):
         left = end.outcome is not Outcome.FORWARDED
         ended = self._answer.ended(reservation, self._director.now(), left=left)
         self._director.finish(ended, Release.RESPONSE)
+
+    async def _exact(self, request: Request, ask: Ask) -> Exact | None:
+        """Return what is known of the prompt in tokens, where the pool's configuration says how to know."""
+        try:
+            tokens = self._tokens.get(self._director.pool(ask.pool).name)
+        except ExtProcError:
+            return None  # the pick will say so
+        wanted = token_ask(request, ask) if tokens is not None else None
+        return await tokens.exact(wanted) if tokens is not None and wanted is not None else None
 
     def _enter(self, ask: Ask) -> Reservation | Ticket:
         return self._director.pick(ask) if self._flow is None else self._flow.enter(ask)
@@ -145,15 +169,23 @@ class EndpointPicker:
     name = "epp"
 
     def __init__(
-        self, director: Director, flow: FlowControl | None = None, *, fail_mode: FailMode = FailMode.CLOSED
+        self,
+        director: Director,
+        flow: FlowControl | None = None,
+        *,
+        fail_mode: FailMode = FailMode.CLOSED,
+        tokens: Mapping[str, Tokens] = MappingProxyType({}),
     ) -> None:
+        """`tokens`: by pool, where prompts that come with their body are known in tokens."""
+        self._tokens = tokens
         self.fail_mode = fail_mode
         self._director = director
         self._flow = flow
 
     def open(self, context: Mapping[str, str]) -> PickExchange:
         """Start an exchange for the pool that the stream's initial metadata names, if it does."""
-        return PickExchange(self._director, self._flow, context.get(POOL, ""), context.get(PEER, ""))
+        pool, peer = context.get(POOL, ""), context.get(PEER, "")
+        return PickExchange(self._director, self._flow, pool, peer, self._tokens)
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the client's dialect."""

@@ -22,6 +22,8 @@ from services.epp.state.shared import Shared
 from services.extproc.background import background
 from services.extproc.lifecycle import Parts
 from services.extproc.readiness import Readiness
+from services.tokens.metrics import PrometheusObserver as TokenMetrics
+from services.tokens.source import Tokens, tokenizing
 
 
 class Upkeep(contextlib.AsyncExitStack):
@@ -47,6 +49,9 @@ class Upkeep(contextlib.AsyncExitStack):
         if shared is not None:
             shared.progress = self._looked
         self._session = _session()
+        self.tokens: dict[str, Tokens] = {}
+        """By pool, where prompts are known in tokens."""
+        self._token_metrics = TokenMetrics(parts.registry, "epp")
         self._kv_events = KvEventMetrics(parts.registry)
         self._views = parts.details["kv_events"] = Readiness()
         self._running: dict[str, tuple[PoolSpec, contextlib.AsyncExitStack]] = {}
@@ -102,6 +107,11 @@ class Upkeep(contextlib.AsyncExitStack):
                 turns=turns,
             )
             await loops.enter_async_context(background(scraper.run(), on_failure=self.failed))
+        if spec.tokens is not None:
+            sources = {spec.name: spec.tokens}
+            made = await loops.enter_async_context(tokenizing(sources, self._token_metrics))
+            self.tokens.update(made)
+            loops.callback(self.tokens.pop, spec.name)
         if spec.kv_events is not None:
             # pyzmq is an extra: only who configures events has it.
             from services.epp.kvevents.listener import listening  # noqa: PLC0415

@@ -81,7 +81,7 @@ def test_what_is_waited_for_can_become_healthy(name: str) -> None:
 def test_built_image_has_a_stage_with_health_check_and_exec_entrypoint(name: str) -> None:
     """SIGTERM reaches the service, not a shell, and Docker sees when it is ready."""
     stage = BUILT[name]["build"]["args"]["SERVICE"]
-    found = re.search(rf"^FROM runtime AS {stage}\n(.*?)(?=^FROM )", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^FROM runtime\S* AS {stage}\n(.*?)(?=^FROM )", DOCKERFILE, re.MULTILINE | re.DOTALL)
     assert found
     module = "tools.model_server" if stage == "model_server" else f"services.{stage}"
     assert f'ENTRYPOINT ["python", "-m", "{module}"]' in found[1]
@@ -103,7 +103,7 @@ def test_envoy_calls_services_that_exist_at_ports_that_they_open() -> None:
     named = {(one["address"], one["port_value"]) for one in addresses if one["address"].isalpha()}
     assert {name for name, _ in named} == {"bbr", "safety", "epp"}
     for name, port in named:
-        stage = DOCKERFILE.partition(f"FROM runtime AS {name}\n")[2]
+        stage = re.split(rf"FROM runtime\S* AS {name}\n", DOCKERFILE)[1]
         assert re.search(rf"^EXPOSE .*\b{port}\b", stage.partition("FROM ")[0], re.MULTILINE)
 
 
@@ -129,3 +129,14 @@ def test_what_the_images_copy_is_let_into_the_build() -> None:
     for source in copied:
         assert any(source == entry or source.startswith(f"{entry}/") for entry in allowed)
         assert (ROOT / source).exists()
+
+
+@pytest.mark.parametrize("service", ["bbr", "safety", "epp"])
+def test_an_image_has_every_package_that_its_service_imports(service: str) -> None:
+    """A shared package that is new has to be copied too."""
+    below, found = [service, "extproc", "openai"], {service, "extproc", "openai", "pb"}
+    if f"FROM runtime-kv-events AS {service}\n" in DOCKERFILE:
+        below, found = [*below, "tokens"], found | {"tokens"}
+    sources = [path.read_text() for folder in below for path in (ROOT / "services" / folder).rglob("*.py")]
+    imported = re.findall(r"^(?:from|import) services\.(\w+)", "\n".join(sources), re.MULTILINE)
+    assert set(imported) <= found

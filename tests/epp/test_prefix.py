@@ -247,3 +247,15 @@ def test_runs_are_forgotten_as_blocks_would_be(seed, told):
         blocks.record(prompt)
         assert set(index._held[0].of) == blocks.blocks.keys()
         assert index.size(0) == sum(blocks.blocks.values())
+
+
+def test_hashes_that_are_not_chained_break_nothing():
+    """They come from other processes: one block in many prompts, or twice in one."""
+    rng, index = random.Random(1), PrefixIndex(default_capacity=64 * 50, pairs=120)
+    for _ in range(3000):
+        prompt = tuple(rng.randrange(60) for _ in range(rng.randrange(30)))
+        rng.choice((index.record, index.record, index.drop))(rng.randrange(4), prompt)
+        assert index._pairs == sum(mask.bit_count() for mask in index._holders.values()) <= 120
+    for slot in range(4):
+        index.forget(slot)
+    assert len(index) == 0

@@ -19,12 +19,18 @@ from services.openai.digest import BOUNDARIES
 from services.openai.exact import DEPTHS, TOKEN, Exact, chained, root
 
 DEFAULT_BLOCKS = 2_000_000
-"""Blocks times holders remembered in all, some 300 bytes each (measured: `bench.kv_events`): 600 MB."""
+"""Blocks times holders remembered in all, some 210 bytes each (measured: `bench.kv_events`): 420 MB."""
 SPARE = 64
 """Blocks that the largest holder forgets at once when there are too many in all."""
 SOON = 2.0
 """Seconds for which a server counts as holding what was just sent there: the reference's `speculativeTTL`. vLLM tells of
 blocks when it schedules them, and siblings of a burst come before that."""
+
+TRUSTED, MEMORY = 0.5, 20
+"""A model's prompts count as known in tokens while more than this share, of the last so many, is told of by the servers.
+A queue of more than `SOON` seconds lowers it too, and then the estimate is as good."""
+MODELS = 1_000
+"""Remembered: models and adapters that prompts are tokenized for."""
 
 
 @dataclass(slots=True)
@@ -69,6 +75,9 @@ class ExactIndex:
         self._until: dict[tuple[int, int], float] = {}
         """Slot and hash → when `_soon` ends."""
         self._due: deque[tuple[float, int, Sequence[int]]] = deque()
+        self._first: dict[tuple[int, int], str] = {}
+        """Slot and the first hash that is new there → the model it was computed for."""
+        self._trust: dict[str, float] = {}
 
     def __len__(self) -> int:
         return self._pairs
@@ -85,13 +94,15 @@ class ExactIndex:
 
     def begin(self, slot: int, *, whole: bool) -> None:
         """Forget all of `slot`; what comes now is everything that it holds, or not (`whole` false)."""
-        self._empty(slot)
+        self.forget(slot)
         self._views[slot] = view = _View()
         view.whole = whole
 
     def forget(self, slot: int) -> None:
         """Forget a server that left, so that its slot can be used again."""
-        self._empty(slot)
+        view = self._views.pop(slot, None)
+        for own in view.own.values() if view is not None else ():
+            self._clear(own, slot)
         for until, at, hashes in self._due:
             if at == slot:
                 self._unexpect(slot, hashes, until)
@@ -113,23 +124,41 @@ class ExactIndex:
                 self.counts.cleared += 1
                 self.begin(slot, whole=True)
 
-    def expect(self, slot: int, exact: Exact, now: float) -> None:
+    def trust(self, model: str) -> float:
+        """Return the share of prompts of `model`, lately, of which the server told soon after it got them.
+
+        If it does not, the tokens are others than those that it computes: another template or vocabulary, or an
+        adapter that it tells of by number. Then its silence means nothing.
+        """
+        return self._trust.get(model, 1.0)
+
+    @property
+    def least_trust(self) -> float:
+        """The smallest of all models' `trust`."""
+        return min(self._trust.values(), default=1.0)
+
+    def expect(self, slot: int, exact: Exact, now: float, model: str = "") -> None:
         """Count `exact` as held by `slot`, to which it was just sent, until it can say so itself."""
         until, bit = now + SOON, 1 << slot
-        for own in exact.hashes:
+        new = [own for own in exact.hashes if not self._holders.get(own, 0) & bit]
+        for own in new:
             self._soon[own] = self._soon.get(own, 0) | bit
             self._until[slot, own] = until
-        self._due.append((until, slot, exact.hashes))
+        self._due.append((until, slot, new))
+        if new and slot in self._views:
+            self._first[slot, new[0]] = model
         self._lapse(now)
 
-    def correct(self, sent: Mapping[int, int], exact: Exact, now: float) -> Mapping[int, int]:
+    def correct(
+        self, sent: Mapping[int, int], exact: Exact, now: float, model: str = ""
+    ) -> Mapping[int, int]:
         """Return `sent`, how much of a prompt each slot was sent, in blocks of its digest, put right by what is held.
 
         As far as `exact` covers the prompt the servers' word counts; beyond, and for servers without a word, `sent`.
         """
-        if not exact.hashes:
-            return sent
         self._lapse(now)
+        if not exact.hashes or self.trust(model) < TRUSTED:
+            return sent
         holders, soon = self._holders.get, self._soon.get
         held = contiguous(exact.hashes, lambda own, none: holders(own, none) | soon(own, none))
         found = {
@@ -164,6 +193,8 @@ class ExactIndex:
             self._spare()
 
     def _hold(self, slot: int, view: _View, key: tuple[int, int], own: int) -> None:
+        if (slot, own) in self._until:
+            self._settle(slot, own, told=1.0)  # from here on its word counts
         if key in view.own:
             view.copies[key] = view.copies.get(key, 0) + 1
             return
@@ -199,19 +230,23 @@ class ExactIndex:
     def _lapse(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
             until, slot, hashes = self._due.popleft()
-            self._unexpect(slot, hashes, until)
+            self._unexpect(slot, hashes, until, told=0.0)
 
-    def _unexpect(self, slot: int, hashes: Sequence[int], until: float) -> None:
+    def _unexpect(self, slot: int, hashes: Sequence[int], until: float, told: float | None = None) -> None:
         for own in hashes:
             if self._until.get((slot, own), math.inf) <= until:
-                del self._until[slot, own]
-                left = self._soon[own] & ~(1 << slot)
-                if left:
-                    self._soon[own] = left
-                else:
-                    del self._soon[own]
+                self._settle(slot, own, told)
 
-    def _empty(self, slot: int) -> None:
-        view = self._views.pop(slot, None)
-        for own in view.own.values() if view is not None else ():
-            self._clear(own, slot)
+    def _settle(self, slot: int, own: int, told: float | None) -> None:
+        """End an expectation; `told` is 1 when the server has told of it, 0 when it should have."""
+        model = self._first.pop((slot, own), None)
+        if model is not None and told is not None:
+            if len(self._trust) >= MODELS:
+                self._trust.clear()
+            self._trust[model] = self.trust(model) + (told - self.trust(model)) / MEMORY
+        del self._until[slot, own]
+        left = self._soon[own] & ~(1 << slot)
+        if left:
+            self._soon[own] = left
+        else:
+            del self._soon[own]

@@ -62,7 +62,13 @@ class KvCollector(Collector):
             "Lookups by how much of the prompt was known in tokens.",
             labels=("pool", "known"),
         )
+        trust = GaugeMetricFamily(
+            "epp_kv_trust",
+            "Share of prompts, lately, of which servers told soon after they got them; the model that has the least.",
+            labels=("pool",),
+        )
         for pool in self._pools.values():
+            trust.add_metric((pool.name,), pool.exact.least_trust)
             exact, servers = pool.exact, pool.snapshot.servers
             states = [exact.whole(server.slot) for server in servers]
             for state, value in (("whole", True), ("partial", False), ("none", None)):
@@ -73,4 +79,4 @@ class KvCollector(Collector):
                 events.add_metric((pool.name, event), getattr(exact.counts, event))
             for known in ("all", "beginning", "nothing"):
                 asked.add_metric((pool.name, known), pool.lookups[known])
-        return blocks, views, events, asked
+        return blocks, views, events, asked, trust

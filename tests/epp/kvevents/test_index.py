@@ -119,6 +119,44 @@ def test_what_was_just_sent_counts_until_the_server_can_tell():
     assert matches(index, now=NOW + SOON + 1) == {}
 
 
+def test_what_was_sent_and_told_is_believed_by_the_servers_word_alone():
+    """It may evict it again before the time is over."""
+    index = index_of(s0=[])
+    index.expect(0, exact(), NOW)
+    index.apply(0, stored(range(1, 11)))
+    index.apply(0, Removed((10, 9, 8)))
+    assert matches(index) == {0: 7}
+    index.expect(0, exact(), NOW)
+    index.apply(0, Removed((7,)))
+    assert matches(index) == {0: 6}
+    index.expect(0, exact(), NOW)
+    index.apply(0, Cleared())
+    assert matches(index) == {}
+
+
+def sent_for(index, model, *, told, seed=0):
+    """Forty prompts one after the other, of which the server tells or not; return the time after them."""
+    for number in range(40):
+        ids = [number + 1000 * (seed + 1), *PROMPT]
+        index.expect(0, exact(ids), NOW + number, model)
+        if told:
+            index.apply(0, stored([number + 100 * (seed + 1)], ids))
+    return NOW + 50
+
+
+def test_tokens_that_the_servers_never_tell_of_are_not_trusted():
+    """Of another vocabulary, say: then a whole view that lacks them denies nothing, model by model."""
+    index = index_of(s0=[])
+    sent_for(index, "good", told=True)
+    after = sent_for(index, "bad", told=False, seed=2)
+    assert dict(index.correct({0: 5}, exact(), after, "bad")) == {0: 5}
+    assert dict(index.correct({0: 5}, exact(), after, "good")) == {}
+    assert index.trust("bad") < 0.5 < index.trust("good") == 1.0
+    assert index.least_trust == index.trust("bad")
+    sent_for(index, "bad", told=True, seed=1)
+    assert dict(index.correct({0: 5}, exact(), after, "bad")) == {}
+
+
 def test_the_largest_view_gives_way():
     """The whole is bounded, and a view that was cut is partial."""
     index = ExactIndex(blocks=100)
