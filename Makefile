@@ -4,10 +4,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := services tools bench tests protos
 
-.PHONY: help setup run test check format proto lock bench clean
+.PHONY: help setup run test check format proto lock bench bench-routing clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## make .venv with everything that run, test and check need
 
@@ -45,6 +45,9 @@ lock: ## write requirements/*.txt again from pyproject.toml (needs uv)
 bench: setup ## measure decision cost and the chain's overhead; writes bench/results
 	@$(PY) -m bench.micro
 	@$(PY) -m bench.overhead
+
+bench-routing: setup ## compare routing policies on modelled fleets; writes docs/benchmarks.md (FULL=1: longer, three seeds)
+	@$(PY) -m bench.routing.publish $(if $(FULL),--full)
 
 clean: ## remove what the targets made
 	rm -rf .venv .run .mypy_cache .ruff_cache .hypothesis *.egg-info
