@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := services tools bench tests protos
 
-.PHONY: help setup run test check format proto lock bench bench-replicas bench-safety clean
+.PHONY: help setup run test check format proto lock bench bench-replicas bench-routing bench-safety clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench-safety: setup ## judge labelled sets with the safety rules; SETS=DIR has t
 
 bench-replicas: setup ## measure several pickers that share state, and faults (half an hour); writes bench/results/replicas.json
 	@$(PY) -m bench.replicas $(PARTS)
+
+bench-routing: setup ## compare routing policies on modelled fleets; writes docs/benchmarks.md (FULL=1: longer, three seeds)
+	@$(PY) -m bench.routing.publish $(if $(FULL),--full)
 
 clean: ## remove what the targets made
 	rm -rf .venv .run .mypy_cache .ruff_cache .hypothesis *.egg-info

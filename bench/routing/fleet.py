@@ -44,9 +44,9 @@ class Fleet:
         return [self.profile.scaled(speeds[n]) if n in speeds else self.profile for n in range(self.servers)]
 
 
-CHAT_8B = Fleet(LLAMA_8B_H100, 8, Slo(0.5, 0.05))
+CHAT_8B = Fleet(LLAMA_8B_H100, 6, Slo(0.5, 0.05))
 """The rates of SMG's mock worker, with an H100's cost of reading the context."""
-FAST_8B = Fleet(LLAMA_8B_NIM, 8, Slo(0.5, 0.05))
+FAST_8B = Fleet(LLAMA_8B_NIM, 6, Slo(0.5, 0.05))
 """An 8B model on one H100 each, as fast as NVIDIA publishes."""
-LARGE_70B = Fleet(LLAMA_70B_NIM, 6, Slo(1.0, 0.1))
+LARGE_70B = Fleet(LLAMA_70B_NIM, 4, Slo(1.0, 0.1))
 """A 70B model on two H100 each, as fast as NVIDIA publishes."""

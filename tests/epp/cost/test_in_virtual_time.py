@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 
-import pytest
-
-from bench.routing_quick.workloads import Turn, bursts, one_system, shared, unshared
-from bench.routing_quick.world import Outcome, World
-from tools.model_server.constants import LLAMA_8B_H100
+from bench.routing.fleet import CHAT_8B
+from bench.routing.policies.picker import Picker
+from bench.routing.policies.plain import RoundRobin
+from bench.routing.workloads.base import Planned, arrivals
+from bench.routing.workloads.chat import one_system, tenants, unshared
+from bench.routing.workloads.heavy import bursts
+from bench.routing.world import Outcome, World
 
 SERVERS = 4
 
 
 def play(
-    turns: list[Turn], *, policy: str = "cost", rate: float, speeds: tuple[float, ...] = (1.0,) * SERVERS
+    planned: list[Planned], *, rate: float, policy=Picker, speeds: tuple[tuple[int, float], ...] = ()
 ) -> list[Outcome]:
-    """Start `rate` of `turns` in a second, siblings of a burst together."""
-    rng, now, before, arrivals = random.Random(5), 0.0, "", []
-    for turn in turns:
-        if not turn.adapter or turn.adapter != before:
-            now += rng.expovariate(rate)
-        before = turn.adapter
-        arrivals.append((now, turn))
-    return World(policy, [LLAMA_8B_H100.scaled(speed) for speed in speeds], 3, {}).run(arrivals)
+    """Start `rate` sessions, or bursts of them, in a second."""
+    fleet = dataclasses.replace(CHAT_8B, servers=SERVERS, speeds=speeds)
+    return World(policy, fleet, arrivals(planned, rate), 3).run()
 
 
 def hits(outcomes: list[Outcome]) -> float:
-    return sum(one.cached for one in outcomes) / sum(one.prompt for one in outcomes)
+    return sum(one.cached for one in outcomes) / sum(one.turn.prompt_tokens for one in outcomes)
 
 
 def first_token(outcomes: list[Outcome]) -> float:
@@ -37,7 +35,7 @@ def first_token(outcomes: list[Outcome]) -> float:
 
 def test_a_slow_server_gets_less_without_being_told():
     """One of four at a third of the speed; the others share alike."""
-    outcomes = play(list(unshared(random.Random(1), 600)), rate=12, speeds=(0.33, 1, 1, 1))
+    outcomes = play(unshared(random.Random(1), 600), rate=12, speeds=((0, 0.33),))
     slow, *others = (Counter(one.server for one in outcomes[200:])[number] for number in range(SERVERS))
 
     assert slow < 0.6 * min(others)
@@ -46,7 +44,7 @@ def test_a_slow_server_gets_less_without_being_told():
 
 def test_a_system_prompt_that_everybody_shares_does_not_pull_everybody():
     """All four servers work alike, and nearly everybody finds the prompt."""
-    outcomes = play(list(one_system(random.Random(2), 400)), rate=20)
+    outcomes = play(one_system(random.Random(2), 400), rate=20)
     served = Counter(one.server for one in outcomes)
 
     assert max(served.values()) < 1.3 * min(served.values())
@@ -55,8 +53,8 @@ def test_a_system_prompt_that_everybody_shares_does_not_pull_everybody():
 
 def test_conversations_stay_with_their_prefix_and_wait_less_than_by_turns():
     """Against round robin."""
-    asked = [list(shared(random.Random(3), 400)) for _ in range(2)]
-    cost, turns = play(asked[0], rate=6), play(asked[1], policy="rr", rate=6)
+    asked = tenants(random.Random(3), 400)
+    cost, turns = play(asked, rate=6), play(asked, policy=RoundRobin, rate=6)
 
     assert hits(cost) > 0.8 > hits(turns)
     assert first_token(cost) < 0.6 * first_token(turns)
@@ -64,15 +62,7 @@ def test_conversations_stay_with_their_prefix_and_wait_less_than_by_turns():
 
 def test_siblings_share_their_document_and_still_use_more_than_one_server():
     """A burst computes its document once or twice, not everywhere; bursts spread."""
-    outcomes = play(list(bursts(random.Random(4), 300)), rate=0.6)
+    outcomes = play(bursts(random.Random(4), 300), rate=0.6)
 
     assert hits(outcomes) > 0.75
     assert len({one.server for one in outcomes}) == SERVERS
-
-
-@pytest.mark.parametrize("policy", ["cost", "weighted"])
-def test_the_same_seed_gives_the_same_run(policy):
-    """Decisions, times and hits."""
-    first, second = (play(list(shared(random.Random(6), 80)), policy=policy, rate=6) for _ in range(2))
-
-    assert first == second

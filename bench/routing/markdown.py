@@ -1,0 +1,152 @@
+"""Results as Markdown: the generated part of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.routing.cells import Capacity, Result
+from bench.routing.policies import DEFAULT, ORACLE
+from bench.routing.verdict import HIGHER, LOWER, Table, cells_of, losses, means, promises
+from bench.routing.workloads import WORKLOADS
+
+MOST_LOSSES = 60
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "TTFT p50 / p90 / p99, ms": ("ttft_p50", "ttft_p90", "ttft_p99"),
+    "TPOT p50 / p90 / p99, ms": ("tpot_p50", "tpot_p90", "tpot_p99"),
+    "mean, ms": ("e2e_mean",),
+    "tokens/s": ("throughput",),
+    "in time": ("goodput",),
+    "hits": ("hits",),
+    "imbalance": ("imbalance",),
+}
+
+
+def markdown(results: Sequence[Result], known: Mapping[str, Capacity], note: str) -> str:
+    """Return everything that is known of `results`."""
+    table = means(results)
+    parts = [note, "### In short", _summary(table, known), "### Where it loses", _losses(table)]
+    parts += ["### Further aims", _promises(table), "### All figures"]
+    for workload in dict.fromkeys(workload for workload, _ in cells_of(table)):
+        parts += [f"#### {workload}", _about(workload, known), f"![{workload}](benchmarks/{workload}.svg)"]
+        parts += [_figures(table, results, at, load) for at, load in cells_of(table) if at == workload]
+    return "\n\n".join(parts)
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """Return a table whose first `words` columns are text and the others numbers."""
+    rule = ["---" if number < words else "---:" for number in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+
+
+def number(value: float) -> str:
+    """Return three digits that matter."""
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _summary(table: Table, known: Mapping[str, Capacity]) -> str:
+    rows = []
+    for workload in dict.fromkeys(workload for workload, _ in cells_of(table)):
+        near, high = (
+            {p: table.get((workload, load, p)) for p in (DEFAULT, "round-robin", ORACLE)}
+            for load in ("near", "high")
+        )
+        capacity = known[workload]
+        if not all(near.values()) or not all(high.values()):
+            continue
+        rows.append(
+            [
+                f"[{workload}](#{workload})",
+                f"{capacity.round_robin:.4g} / {capacity.oracle:.4g}",
+                " / ".join(number(row["ttft_p90"]) for row in near.values() if row),
+                " / ".join(number(row["ttft_p99"]) for row in high.values() if row),
+                " / ".join(f"{row['goodput']:.0%}" for row in high.values() if row),
+                " / ".join(f"{row['hits']:.0%}" for row in high.values() if row),
+                f"{next(row['ideal_hits'] for row in high.values() if row):.0%}",
+            ]
+        )
+    head = [
+        "workload",
+        "capacity, requests/s: round robin / oracle",
+        "near: TTFT p90, ms",
+        "high: TTFT p99, ms",
+        "high: in time",
+        "high: hits",
+        "endless cache",
+    ]
+    return "Three figures are default / round robin / oracle.\n\n" + grid(head, rows)
+
+
+def _losses(table: Table) -> str:
+    found = losses(table)
+    compared = len(cells_of(table)) * len((*LOWER, *HIGHER))
+    head = ["workload", "load", "metric", "default", "best", "by", "behind"]
+    rows = [
+        [
+            loss.workload,
+            loss.load,
+            loss.metric,
+            number(loss.value),
+            number(loss.best),
+            loss.by,
+            f"{loss.behind:.0%}",
+        ]
+        for loss in found[:MOST_LOSSES]
+    ]
+    more = f" The {MOST_LOSSES} furthest behind:" if len(found) > MOST_LOSSES else ""
+    text = (
+        f"The default profile is best, or within 2 % of the best policy but the oracle, in {compared - len(found)} of "
+        f"{compared} figures.{more}"
+    )
+    return f"{text}\n\n{grid(head, rows, 3)}" if rows else text
+
+
+def _promises(table: Table) -> str:
+    found = promises(table)
+    broken = [one for one in found if not one.holds]
+    text = (
+        f"{len(found) - len(broken)} of {len(found)} hold: "
+        + ", ".join(dict.fromkeys(one.text for one in found))
+        + "."
+    )
+    head = ["aim", "workload", "load", "is", "should be"]
+    rows = [[one.text, one.workload, one.load, number(one.value), number(one.bound)] for one in broken]
+    return f"{text}\n\n{grid(head, rows, 3)}" if rows else text
+
+
+def _about(workload: str, known: Mapping[str, Capacity]) -> str:
+    about, capacity = WORKLOADS[workload], known[workload]
+    fleet = about.fleet
+    return (
+        f"{about.summary[0].upper()}{about.summary[1:]}. {fleet.servers} servers; within "
+        f"{fleet.slo.first_token:g} s + 2 × the prompt's own time until the first token and {1000 * fleet.slo.per_token:g} ms "
+        f"per token. Round robin sustains {capacity.round_robin:.4g} requests/s, the oracle {capacity.oracle:.4g}."
+    )
+
+
+def _figures(table: Table, results: Sequence[Result], workload: str, load: str) -> str:
+    rates = {r.cell.rate for r in results if (r.cell.workload, r.cell.load) == (workload, load)}
+    rows = []
+    for (at, point, policy), row in table.items():
+        if (at, point) != (workload, load):
+            continue
+        name = f"**{policy}**" if policy == DEFAULT else policy
+        rows.append(
+            [name, *(_cell(row, names) for names in COLUMNS.values()), _shed(results, at, point, policy)]
+        )
+    head = ["", *COLUMNS, "refused"]
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    title = f"<summary>{load}: {max(rates):.4g} requests/s</summary>"
+    return f"<details>{title}\n\n{grid(head, rows)}\n\n</details>"
+
+
+def _cell(row: Mapping[str, float], names: Sequence[str]) -> str:
+    if names in (("goodput",), ("hits",)):
+        return f"{row[names[0]]:.1%}"
+    return " / ".join(number(row[name]) for name in names)
+
+
+def _shed(results: Sequence[Result], workload: str, load: str, policy: str) -> str:
+    cell = (workload, load, policy)
+    shed = next(r.row.shed for r in results if (r.cell.workload, r.cell.load, r.cell.policy) == cell)
+    return ", ".join(f"{name} {share:.0%}" for name, share in shed.items() if share)

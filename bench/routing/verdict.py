@@ -1,0 +1,136 @@
+"""Where the default profile stands: best or within 2 % of the best that is no oracle, by metric and cell."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.routing.cells import Result
+from bench.routing.measure import Row
+from bench.routing.policies import DEFAULT, ORACLE
+from bench.routing.workloads import WORKLOADS
+
+WITHIN = 0.02
+LOWER = ("ttft_p50", "ttft_p90", "ttft_p99", "tpot_p50", "tpot_p90", "tpot_p99", "e2e_mean")
+HIGHER = ("throughput", "goodput")
+"""What is compared; hits and imbalance are means to these ends."""
+
+Key = tuple[str, str, str]
+"""Workload, load and policy."""
+Table = Mapping[Key, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One metric of one cell in which another policy is more than 2 % better."""
+
+    workload: str
+    load: str
+    metric: str
+    value: float
+    best: float
+    by: str
+
+    @property
+    def behind(self) -> float:
+        """How much worse, as a share of the better value; infinite where that is 0."""
+        return abs(self.value - self.best) / self.best if self.best else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One thing that the default profile is meant to hold, and whether it does."""
+
+    text: str
+    workload: str
+    load: str
+    value: float
+    bound: float
+    holds: bool
+
+
+def means(results: Iterable[Result]) -> dict[Key, dict[str, float]]:
+    """Return the mean over the seeds of every number of a row."""
+    rows: dict[Key, list[Row]] = {}
+    for result in results:
+        cell = result.cell
+        rows.setdefault((cell.workload, cell.load, cell.policy), []).append(result.row)
+    names = [name for name in Row.__struct_fields__ if name != "shed"]
+    return {
+        key: {name: statistics.fmean(getattr(row, name) for row in group) for name in names}
+        for key, group in rows.items()
+    }
+
+
+def losses(table: Table) -> list[Loss]:
+    """Return every metric in which the default profile is not best or within 2 %, worst first."""
+    found = []
+    for workload, load in dict.fromkeys(key[:2] for key in table):
+        mine = table[workload, load, DEFAULT]
+        others = {
+            policy: row
+            for (at, point, policy), row in table.items()
+            if (at, point) == (workload, load) and policy not in (DEFAULT, ORACLE)
+        }
+        for metric in (*LOWER, *HIGHER):
+            by, best = _best(others, metric)
+            if _worse(mine[metric], best, metric):
+                found.append(Loss(workload, load, metric, mine[metric], best, by))
+    return sorted(found, key=lambda loss: -loss.behind)
+
+
+def _best(rows: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, float]:
+    better = min if metric in LOWER else max
+    by = better(rows, key=lambda policy: rows[policy][metric])
+    return by, rows[by][metric]
+
+
+def _worse(value: float, best: float, metric: str) -> bool:
+    return value > best * (1 + WITHIN) if metric in LOWER else value < best * (1 - WITHIN)
+
+
+def promises(table: Table) -> list[Promise]:
+    """Return the further aims: hits near the oracle's, half of round robin's wait, no harm without sharing, slow servers."""
+    found = []
+    for workload, load in dict.fromkeys(key[:2] for key in table):
+        rows = {policy: row for (at, point, policy), row in table.items() if (at, point) == (workload, load)}
+        mine = rows[DEFAULT]
+        if WORKLOADS[workload].shares:
+            floor = 0.9 * rows[ORACLE]["hits"]
+            found.append(_atleast("hits at least 0.9 of the oracle's", workload, load, mine["hits"], floor))
+        if WORKLOADS[workload].shares and load == "near":
+            half = 0.5 * rows["round-robin"]["ttft_p90"]
+            found.append(
+                _atmost("TTFT p90 at most half of round robin's", workload, load, mine["ttft_p90"], half)
+            )
+        if not WORKLOADS[workload].shares:
+            least = (1 + WITHIN) * rows["least-request"]["e2e_mean"]
+            found.append(_atmost("no slower than least request", workload, load, mine["e2e_mean"], least))
+        whole = table.get(("tenants", load, DEFAULT))
+        if workload == "half-speed" and whole is not None:
+            found += [
+                _atmost(
+                    f"{name} within 1.3 of the fleet without a slow server",
+                    workload,
+                    load,
+                    mine[name],
+                    1.3 * whole[name],
+                )
+                for name in ("ttft_p99", "tpot_p99")
+            ]
+    return found
+
+
+def _atleast(text: str, workload: str, load: str, value: float, bound: float) -> Promise:
+    return Promise(text, workload, load, value, bound, value >= bound)
+
+
+def _atmost(text: str, workload: str, load: str, value: float, bound: float) -> Promise:
+    return Promise(text, workload, load, value, bound, value <= bound)
+
+
+def cells_of(table: Table) -> Sequence[tuple[str, str]]:
+    """Return workloads and loads in the order of the results."""
+    return list(dict.fromkeys(key[:2] for key in table))

@@ -1,1 +1,0 @@
-"""Routing policies compared in virtual time, in seconds: what the cost formula was tuned on."""
