@@ -64,6 +64,11 @@ class PrometheusObserver:
             ["direction", "in_force", "shadow"],
             registry=registry,
         )
+        self._shadow_dropped = Counter(
+            "safety_shadow_dropped_total",
+            "Judgements of shadow policies that were not made: too many waited.",
+            registry=registry,
+        )
         self._unjudged = Counter(
             "safety_unjudged_passed_total",
             "Prompts and answers that could not be judged and passed because the policy fails open.",
@@ -96,6 +101,10 @@ class PrometheusObserver:
     def dropped(self, sink: str) -> None:
         """Count an audit record that was lost; `sink` is one of ours."""
         self._dropped.labels(sink).inc()
+
+    def shadow_dropped(self) -> None:
+        """Count a judgement of a shadow policy that was not made."""
+        self._shadow_dropped.inc()
 
     def verdict(self, record: Record) -> None:
         """Count `record`. What a shadow policy would have done is counted apart."""

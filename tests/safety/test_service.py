@@ -38,9 +38,12 @@ class Exchange:
         policies=None,
         providers=None,
         context=None,
+        shadows=None,
     ):
         self.heard = Heard()
-        self.service = Safety(policies or kit.demo(), self.heard, b"key", providers, nonce=lambda: "9f")
+        self.service = Safety(
+            policies or kit.demo(), self.heard, b"key", providers, nonce=lambda: "9f", shadows=shadows
+        )
         self.script = Script(self.service, request_body=request, response_body=response, context=context)
 
     async def ask(self, document, *, path="/v1/chat/completions", headers=()):
