@@ -14,6 +14,7 @@ from services.safety.checks.base import Check, PromptCheck
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
+from services.safety.checks.sieve import Engine, Re2Sieve
 from services.safety.config import ActionConfig, PluginConfig, ProviderUse, SafetyConfig, SideConfig
 from services.safety.policy import (
     Combine,
@@ -56,7 +57,9 @@ def assemble(
     for name, plugin in config.providers.items():
         _names(f"providers.{name}.type", [plugin.type], provider_types)
     checks = {name: _check(name, plugin, check_types) for name, plugin in config.checks.items()}
-    side = _SideBuilder(rules, checks, config.providers, key=config.audit_key.encode())
+    side = _SideBuilder(
+        rules, checks, config.providers, key=config.audit_key.encode(), engine=_engine(config.engine)
+    )
     policies = {
         name: Policy(
             name,
@@ -87,8 +90,10 @@ class _SideBuilder:
         providers: Mapping[str, PluginConfig],
         *,
         key: bytes,
+        engine: Engine,
     ) -> None:
         self._rules = rules
+        self._engine = engine
         self._key = key
         self._checks = checks
         self._providers = providers
@@ -100,13 +105,13 @@ class _SideBuilder:
         enforced, watched = self._enforced(place, config, actions), self._watched(actions)
         mine = [self._checks[name] for name in config.checks]
         others = [Canonical(one) for one in mine if not isinstance(one, PromptCheck)]
-        checks = (*_rule_set(enforced), *others)
+        checks = (*self._rule_set(enforced), *others)
         return Side(
             actions=actions,
             checks=checks,
-            watching=_rule_set(watched),
+            watching=self._rule_set(watched),
             prompt_checks=tuple(one for one in mine if isinstance(one, PromptCheck)),
-            screen=Screen(checks, (*_rule_set([*enforced, *watched]), *others), key=self._key),
+            screen=Screen(checks, (*self._rule_set([*enforced, *watched]), *others), key=self._key),
             providers=tuple(_use(use, config) for use in config.providers),
             combine=Combine(config.combine),
             threshold=config.threshold,
@@ -147,12 +152,23 @@ class _SideBuilder:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
         return rules
 
+    def _rule_set(self, rules: Sequence[Rule]) -> tuple[Check, ...]:
+        return (Canonical(RuleSet(rules, engine=self._engine)),) if rules else ()
+
     def _watched(self, actions: Sequence[Reaction]) -> list[Rule]:
         return [rule for rule in self._rules if _meant(rule, actions) - {Action.ALLOW} == {Action.INSPECT}]
 
 
-def _rule_set(rules: Sequence[Rule]) -> tuple[Check, ...]:
-    return (Canonical(RuleSet(rules)),) if rules else ()
+def _engine(name: str) -> Engine:
+    if name == "re2":
+        return Re2Sieve
+    try:
+        from services.safety.checks.sieve_hyperscan import Hyperscan  # noqa: PLC0415 - an extra, not always installed
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"engine: {name} is not installed: pip install 'inference-gateway[{name}]', or say engine: re2"
+        ) from error
+    return Hyperscan()
 
 
 def _reaction(entry: ActionConfig) -> Reaction:

@@ -111,6 +111,8 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     rules: tuple[str, ...] = ()
     """Further rule files, relative to the working directory."""
     blocklists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    engine: Literal["re2", "hyperscan"] = "re2"
+    """What looks for rules in a text at first; re2 confirms. `hyperscan` needs the extra of that name."""
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     audit: AuditConfig = AuditConfig()
