@@ -28,7 +28,7 @@ from services.safety.holdback import LIMIT
 from services.safety.judge import UNSCANNABLE, Tally
 from services.safety.masks import Vault
 from services.safety.policy import Policies, Policy, Side, StreamMode
-from services.safety.prompt import encoding_of, judge_answer, judge_prompt, media_type
+from services.safety.prompt import encoding_of, judge_answer, judge_prompt, media_type, model_of
 from services.safety.providers.base import Context, Provider
 from services.safety.remote import ask, merge
 from services.safety.shadow import Shadow, Shadows
@@ -94,7 +94,9 @@ class SafetyExchange(Exchange):
         self._shadow: Shadow | None = None
 
     def decides_on_headers(self, request: Request) -> bool:
-        """Spare the body of a prompt that nobody judges."""
+        """Spare the body of a prompt that nobody judges, unless it is needed to know whose it is."""
+        if request.body is None and self._model_in_body(request):
+            return False
         policy = self._choose(request)
         return _needs_no_prompt(policy) and (self._shadow is None or _needs_no_prompt(self._shadow.policy))
 
@@ -168,10 +170,15 @@ class SafetyExchange(Exchange):
             if self._shadow is not None:
                 self._shadow.streamed(self._asker, record)
 
+    def _model_in_body(self, request: Request) -> bool:
+        """Whether the policy depends on a model that only the body names: no router stands in front."""
+        named = self._route_policy or request.headers.get(MODEL_HEADER)
+        return not named and bool(self._policies.by_model)
+
     def _choose(self, request: Request) -> Policy:
         if self._policy is None:
             headers = request.headers
-            self._model = headers.get(MODEL_HEADER) or ""
+            self._model = headers.get(MODEL_HEADER) or model_of(request)
             consumer = headers.get(self._policies.consumer_header) if self._policies.consumer_header else None
             try:
                 self._policy = self._policies.choose(self._model, self._route_policy, consumer)

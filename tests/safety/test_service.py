@@ -204,6 +204,17 @@ async def test_the_model_chooses_the_policy_and_the_route_overrules_it():
     assert (await routed.ask(prompt(kit.SECRET), headers=header)).rejected.status == 403
 
 
+@MODES
+async def test_without_a_router_the_body_names_the_model(mode):
+    """Behind an Envoy that has no header for it; two names are none."""
+    free = {**prompt(kit.SECRET), "model": "free"}
+    sent = await Exchange(request=mode).ask(free)
+    assert (sent.rejected, sent.body) == (None, kit.body(free))
+    assert (await Exchange(request=mode).ask({**free, "model": "other"})).rejected.status == 403
+    two = kit.body(free)[:-1] + b', "model": "other"}'
+    assert (await Exchange(request=mode).ask(two)).rejected.status == 400
+
+
 async def test_a_route_that_names_no_policy_of_ours_is_refused():
     """A typo must not switch the filter off."""
     sent = await Exchange(context={"x-safety-policy": "tpyo"}).ask(prompt("hi"))
