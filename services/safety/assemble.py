@@ -11,6 +11,7 @@ from services.safety.armor import expand
 from services.safety.audit_versions import Versions, versions
 from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check, PromptCheck
+from services.safety.checks.contained import contained
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
@@ -36,7 +37,7 @@ class Assembled:
 
     policies: Policies
     rules: tuple[str, ...]
-    """The ids of all rules there are, used or not: a closed set for metric labels."""
+    """The ids of all rules and checks there are, used or not: a closed set for metric labels."""
     versions: Versions
     """For the audit records."""
 
@@ -70,7 +71,8 @@ def assemble(
         for name, policy in config.policies.items()
     }
     who = Policies(policies, config.default, config.models, config.consumers, config.consumer_header.lower())
-    return Assembled(who, tuple(rule.id for rule in rules), versions(config, rules))
+    names = (*(rule.id for rule in rules), *config.checks)
+    return Assembled(who, names, versions(config, rules))
 
 
 def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
@@ -103,7 +105,7 @@ class _SideBuilder:
         self._validate(place, config)
         actions = tuple(_reaction(entry) for entry in config.actions)
         enforced, watched = self._enforced(place, config, actions), self._watched(actions)
-        mine = [self._checks[name] for name in config.checks]
+        mine = [contained(name, self._checks[name]) for name in config.checks]
         others = [Canonical(one) for one in mine if not isinstance(one, PromptCheck)]
         checks = (*self._rule_set(enforced), *others)
         return Side(
@@ -116,7 +118,8 @@ class _SideBuilder:
             combine=Combine(config.combine),
             threshold=config.threshold,
             deadline=config.deadline,
-            fail_open=config.on_error == "open",
+            fail_open=_fails_open(config),
+            may_fail=frozenset(name for name in config.checks if _may_fail(name, config)),
             allow_unscannable=config.unscannable == "allow",
             drop_logprobs=config.logprobs == "drop",
             message=config.message,
@@ -169,6 +172,19 @@ def _engine(name: str) -> Engine:
             f"engine: {name} is not installed: pip install 'inference-gateway[{name}]', or say engine: re2"
         ) from error
     return Hyperscan()
+
+
+def _fails_open(config: SideConfig) -> bool:
+    """Whether nothing that is enforced must have been judged."""
+    enforced = [entry for entry in config.actions if entry.action in {Action.REDACT, Action.BLOCK}]
+    rest = not enforced or config.checks or config.providers  # what follows the side's own `on_error`
+    modes = {entry.on_error or config.on_error for entry in enforced} | ({config.on_error} if rest else set())
+    return modes == {"open"}
+
+
+def _may_fail(check: str, config: SideConfig) -> bool:
+    own = next((entry.on_error for entry in config.actions if check in entry.match), None)
+    return (own or config.on_error) == "open"
 
 
 def _reaction(entry: ActionConfig) -> Reaction:

@@ -113,7 +113,7 @@ class PrometheusObserver:
             self._shadow.labels(direction, record.against, verdict.action).inc()
             return
         for why in verdict.failed_open:
-            self._unjudged.labels(direction, why if why in _WHY else _OTHER).inc()
+            self._unjudged.labels(direction, why if why in _WHY or why in self._rules else _OTHER).inc()
         self._verdicts.labels(direction, verdict.action).inc()
         self._states.labels(direction, verdict.state).inc()
         self._bytes.labels(direction, "scanned").inc(verdict.scanned_bytes)

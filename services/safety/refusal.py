@@ -10,8 +10,9 @@ from services.openai.dialects import Dialect
 from services.openai.edits import encode_json
 from services.openai.errors import error_body
 from services.safety.holdback import LIMIT
-from services.safety.judge import UNDECODABLE, UNJUDGED
+from services.safety.judge import UNDECODABLE
 from services.safety.policy import Side
+from services.safety.verdict import UNJUDGED
 
 VIOLATION = "content_policy_violation"
 

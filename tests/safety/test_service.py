@@ -7,10 +7,9 @@ import pytest
 from services.extproc.errors import Internal
 from services.extproc.script import Script
 from services.openai.texts import walk
-from services.safety.judge import UNJUDGED
 from services.safety.providers.base import ProviderVerdict
 from services.safety.service import Safety
-from services.safety.verdict import Action, Direction, Finding, State
+from services.safety.verdict import UNJUDGED, Action, Direction, Finding, State
 from tests.safety import kit
 
 JSON = {"content-type": "application/json"}
