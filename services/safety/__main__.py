@@ -25,6 +25,7 @@ from services.safety.providers.base import Provider
 from services.safety.providers.registry import ProviderFactory, provider_types
 from services.safety.reload import LivePolicies
 from services.safety.service import Safety
+from services.safety.shadow import Shadows
 
 _KEY_BYTES = 32
 
@@ -45,7 +46,9 @@ async def build(config: SafetyConfig, parts: Parts) -> AsyncIterator[App]:
         for name, plugin in config.providers.items():
             providers[name] = _provider(name, types[plugin.type], plugin.parameters)
             stack.push_async_callback(providers[name].close)
-        service = Safety(assembled.policies, observer, key, providers, nonce=_nonce)
+        shadows = Shadows(metrics.shadow_dropped)
+        await stack.enter_async_context(shadows.running())
+        service = Safety(assembled.policies, observer, key, providers, nonce=_nonce, shadows=shadows)
         live = LivePolicies(
             config,
             compile_=lambda changed: assemble(changed, check_types(), types),

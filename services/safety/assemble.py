@@ -11,9 +11,11 @@ from services.safety.armor import expand
 from services.safety.audit_versions import Versions, versions
 from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check, PromptCheck
+from services.safety.checks.contained import contained
 from services.safety.checks.registry import CheckFactory
 from services.safety.checks.rules import Rule, blocklist, built_in, load
 from services.safety.checks.ruleset import RuleSet
+from services.safety.checks.sieve import Engine, Re2Sieve
 from services.safety.config import ActionConfig, PluginConfig, ProviderUse, SafetyConfig, SideConfig
 from services.safety.policy import (
     Combine,
@@ -35,7 +37,7 @@ class Assembled:
 
     policies: Policies
     rules: tuple[str, ...]
-    """The ids of all rules there are, used or not: a closed set for metric labels."""
+    """The ids of all rules and checks there are, used or not: a closed set for metric labels."""
     versions: Versions
     """For the audit records."""
 
@@ -56,7 +58,9 @@ def assemble(
     for name, plugin in config.providers.items():
         _names(f"providers.{name}.type", [plugin.type], provider_types)
     checks = {name: _check(name, plugin, check_types) for name, plugin in config.checks.items()}
-    side = _SideBuilder(rules, checks, config.providers, key=config.audit_key.encode())
+    side = _SideBuilder(
+        rules, checks, config.providers, key=config.audit_key.encode(), engine=_engine(config.engine)
+    )
     policies = {
         name: Policy(
             name,
@@ -67,7 +71,8 @@ def assemble(
         for name, policy in config.policies.items()
     }
     who = Policies(policies, config.default, config.models, config.consumers, config.consumer_header.lower())
-    return Assembled(who, tuple(rule.id for rule in rules), versions(config, rules))
+    names = (*(rule.id for rule in rules), *config.checks)
+    return Assembled(who, names, versions(config, rules))
 
 
 def _rules(config: SafetyConfig) -> tuple[Rule, ...]:
@@ -87,8 +92,10 @@ class _SideBuilder:
         providers: Mapping[str, PluginConfig],
         *,
         key: bytes,
+        engine: Engine,
     ) -> None:
         self._rules = rules
+        self._engine = engine
         self._key = key
         self._checks = checks
         self._providers = providers
@@ -98,20 +105,21 @@ class _SideBuilder:
         self._validate(place, config)
         actions = tuple(_reaction(entry) for entry in config.actions)
         enforced, watched = self._enforced(place, config, actions), self._watched(actions)
-        mine = [self._checks[name] for name in config.checks]
+        mine = [contained(name, self._checks[name]) for name in config.checks]
         others = [Canonical(one) for one in mine if not isinstance(one, PromptCheck)]
-        checks = (*_rule_set(enforced), *others)
+        checks = (*self._rule_set(enforced), *others)
         return Side(
             actions=actions,
             checks=checks,
-            watching=_rule_set(watched),
+            watching=self._rule_set(watched),
             prompt_checks=tuple(one for one in mine if isinstance(one, PromptCheck)),
-            screen=Screen(checks, (*_rule_set([*enforced, *watched]), *others), key=self._key),
+            screen=Screen(checks, (*self._rule_set([*enforced, *watched]), *others), key=self._key),
             providers=tuple(_use(use, config) for use in config.providers),
             combine=Combine(config.combine),
             threshold=config.threshold,
             deadline=config.deadline,
-            fail_open=config.on_error == "open",
+            fail_open=_fails_open(config),
+            may_fail=frozenset(name for name in config.checks if _may_fail(name, config)),
             allow_unscannable=config.unscannable == "allow",
             drop_logprobs=config.logprobs == "drop",
             message=config.message,
@@ -147,12 +155,36 @@ class _SideBuilder:
             raise ConfigError(f"{place}.hold_limit: expected at least {long}, the longest match of its rules")
         return rules
 
+    def _rule_set(self, rules: Sequence[Rule]) -> tuple[Check, ...]:
+        return (Canonical(RuleSet(rules, engine=self._engine)),) if rules else ()
+
     def _watched(self, actions: Sequence[Reaction]) -> list[Rule]:
         return [rule for rule in self._rules if _meant(rule, actions) - {Action.ALLOW} == {Action.INSPECT}]
 
 
-def _rule_set(rules: Sequence[Rule]) -> tuple[Check, ...]:
-    return (Canonical(RuleSet(rules)),) if rules else ()
+def _engine(name: str) -> Engine:
+    if name == "re2":
+        return Re2Sieve
+    try:
+        from services.safety.checks.sieve_hyperscan import Hyperscan  # noqa: PLC0415 - an extra, not always installed
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"engine: {name} is not installed: pip install 'inference-gateway[{name}]', or say engine: re2"
+        ) from error
+    return Hyperscan()
+
+
+def _fails_open(config: SideConfig) -> bool:
+    """Whether nothing that is enforced must have been judged."""
+    enforced = [entry for entry in config.actions if entry.action in {Action.REDACT, Action.BLOCK}]
+    rest = not enforced or config.checks or config.providers  # what follows the side's own `on_error`
+    modes = {entry.on_error or config.on_error for entry in enforced} | ({config.on_error} if rest else set())
+    return modes == {"open"}
+
+
+def _may_fail(check: str, config: SideConfig) -> bool:
+    own = next((entry.on_error for entry in config.actions if check in entry.match), None)
+    return (own or config.on_error) == "open"
 
 
 def _reaction(entry: ActionConfig) -> Reaction:

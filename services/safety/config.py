@@ -26,6 +26,8 @@ class ActionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Only in texts of these roles: `user`, `system`, `tool` … Empty: in all."""
     confidence: Confidence = Confidence.LOW
     """Only findings at least this sure."""
+    on_error: Literal["closed", "open"] | None = None
+    """What could not be judged for it, where it differs from the side's `on_error`."""
     redact_with: Literal["mask", "hash", "placeholder"] = "mask"
     """For `redact`: the side's mask, the mask with a keyed hash, or a name that the answer gets back replaced."""
 
@@ -56,6 +58,7 @@ class SideConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     deadline: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """Seconds that all providers together may take for one prompt, or for one window of an answer."""
     on_error: Literal["closed", "open"] = "closed"
+    """Whether what could not be judged goes on. Of a body that cannot be read: only if no entry says `closed`."""
     unscannable: Literal["block", "allow"] = "block"
     logprobs: Literal["drop", "keep"] = "drop"
     message: str = "Blocked by the content policy: {category}."
@@ -111,6 +114,8 @@ class SafetyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     rules: tuple[str, ...] = ()
     """Further rule files, relative to the working directory."""
     blocklists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    engine: Literal["re2", "hyperscan"] = "re2"
+    """What looks for rules in a text at first; re2 confirms. `hyperscan` needs the extra of that name."""
     checks: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     providers: dict[str, PluginConfig] = msgspec.field(default_factory=dict)
     audit: AuditConfig = AuditConfig()

@@ -12,15 +12,13 @@ from services.safety.canonical.check import Canonical
 from services.safety.holdback import Released, Tail
 from services.safety.masks import Masks, Vault
 from services.safety.policy import Side, worst
-from services.safety.verdict import Action, Finding, Located, Report, State, Verdict
+from services.safety.verdict import UNJUDGED, Action, Finding, Located, Report, State, Verdict
 
 _JSON_FIELDS = frozenset({"arguments", "partial_json", "delta"})
 UNSCANNABLE = "unscannable"
 """The category of a block because of something that no check can read."""
 UNDECODABLE = "undecodable"
 """The category of a block because what claims to be JSON is not."""
-UNJUDGED = "unjudged"
-"""The category of a block because a judge failed, was late or gave up."""
 
 
 @dataclass(slots=True)
@@ -53,6 +51,10 @@ class Tally:
 
     def add(self, path: Path, released: Released) -> None:
         """Take the outcome of one piece of the text at `path`."""
+        for finding, action in released.findings:
+            if finding.category == UNJUDGED:
+                self.state = State.ERROR
+                self.failed_open += [finding.rule] if action is Action.INSPECT else []
         if released.findings:
             self.findings += [Located(finding, path, action) for finding, action in released.findings]
         self.block = self.block or released.block

@@ -64,6 +64,11 @@ class PrometheusObserver:
             ["direction", "in_force", "shadow"],
             registry=registry,
         )
+        self._shadow_dropped = Counter(
+            "safety_shadow_dropped_total",
+            "Judgements of shadow policies that were not made: too many waited.",
+            registry=registry,
+        )
         self._unjudged = Counter(
             "safety_unjudged_passed_total",
             "Prompts and answers that could not be judged and passed because the policy fails open.",
@@ -97,6 +102,10 @@ class PrometheusObserver:
         """Count an audit record that was lost; `sink` is one of ours."""
         self._dropped.labels(sink).inc()
 
+    def shadow_dropped(self) -> None:
+        """Count a judgement of a shadow policy that was not made."""
+        self._shadow_dropped.inc()
+
     def verdict(self, record: Record) -> None:
         """Count `record`. What a shadow policy would have done is counted apart."""
         verdict, direction = record.verdict, record.direction
@@ -104,7 +113,7 @@ class PrometheusObserver:
             self._shadow.labels(direction, record.against, verdict.action).inc()
             return
         for why in verdict.failed_open:
-            self._unjudged.labels(direction, why if why in _WHY else _OTHER).inc()
+            self._unjudged.labels(direction, why if why in _WHY or why in self._rules else _OTHER).inc()
         self._verdicts.labels(direction, verdict.action).inc()
         self._states.labels(direction, verdict.state).inc()
         self._bytes.labels(direction, "scanned").inc(verdict.scanned_bytes)

@@ -10,7 +10,7 @@ from services.openai.texts import Text
 from services.safety.canonical.check import Canonical
 from services.safety.checks.base import Check, PromptCheck
 from services.safety.screen import Screen
-from services.safety.verdict import Action, Confidence, Direction, Finding, State
+from services.safety.verdict import UNJUDGED, Action, Confidence, Direction, Finding, State
 
 
 class Combine(enum.StrEnum):
@@ -99,6 +99,8 @@ class Side:
     """Seconds for all providers together."""
     fail_open: bool = False
     """What cannot be judged because something failed goes on."""
+    may_fail: frozenset[str] = frozenset()
+    """Checks whose failure lets pass what they should have judged."""
     allow_unscannable: bool = False
     """What no check can read goes on: images, token ids, encoded bodies, other content types."""
     drop_logprobs: bool = True
@@ -145,6 +147,8 @@ class Side:
 
     def action(self, finding: Finding, role: str = "") -> Action:
         """Return what the policy does about `finding` in a text of `role`."""
+        if finding.category == UNJUDGED:
+            return Action.INSPECT if finding.rule in self.may_fail else Action.BLOCK
         reaction = self.reaction(finding, role)
         return Action.ALLOW if reaction is None else reaction.action
 

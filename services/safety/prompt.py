@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.extproc.errors import BadRequest
 from services.extproc.events import Headers, Request
 from services.openai.edits import replace_values
+from services.openai.errors import PeekError, Reason
+from services.openai.peek import field_text
 from services.openai.texts import Json, Path, Text, Undecodable, decode, walk
 from services.safety.answer import Ask
 from services.safety.encoded import TooLarge, is_readable, pack, unpack
@@ -32,6 +35,18 @@ async def judge_prompt(request: Request, side: Side, asker: Ask, tally: Tally) -
         return None
     edits = await _judged(texts, side, asker, tally)
     return _packed(replace_values(plain, edits), encoding) if edits and not tally.block else None
+
+
+def model_of(request: Request) -> str:
+    """Return the model that the body names, empty where it names none; raise `BadRequest` for one that names two."""
+    try:
+        return field_text(request.body or b"", "model", request.headers.get("content-type") or "") or ""
+    except PeekError as error:
+        if (
+            error.reason is Reason.DUPLICATE_FIELD
+        ):  # the server may take the other one, and another policy was meant
+            raise BadRequest(error.message) from error
+        return ""  # what cannot be read is refused, or passes, as the default policy says
 
 
 async def judge_answer(body: bytes, side: Side, asker: Ask, tally: Tally, encoding: str = "") -> bytes | None:

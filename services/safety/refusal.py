@@ -10,8 +10,9 @@ from services.openai.dialects import Dialect
 from services.openai.edits import encode_json
 from services.openai.errors import error_body
 from services.safety.holdback import LIMIT
-from services.safety.judge import UNDECODABLE, UNJUDGED
+from services.safety.judge import UNDECODABLE
 from services.safety.policy import Side
+from services.safety.verdict import UNJUDGED
 
 VIOLATION = "content_policy_violation"
 
@@ -25,6 +26,7 @@ _PROMPT_FAULTS = {
 _ANSWER_FAULTS = {
     UNDECODABLE: (502, "The model server's answer cannot be judged."),
     LIMIT: (502, "The model server's answer is too large to be judged."),
+    UNJUDGED: (503, "The answer could not be judged; try again later."),
 }
 
 
@@ -43,13 +45,14 @@ def of_error(dialect: Dialect, error: ExtProcError, request_id: str) -> Reject:
     body = error_body(
         dialect, error.status, error.message, param=error.param, code=error.code, request_id=request_id
     )
-    return Reject(error.status, body, (_JSON, *error.headers), details=f"safety_{error.reason}")
+    headers = (*_json_headers(request_id), *error.headers)
+    return Reject(error.status, body, headers, details=f"safety_{error.reason}")
 
 
 def _refuse(
     dialect: Dialect, side: Side, category: str, faults: Mapping[str, tuple[int, str]], request_id: str
 ) -> Reject:
-    headers = (_JSON, (REQUEST_ID, request_id)) if request_id else (_JSON,)
+    headers = _json_headers(request_id)
     if category in faults:
         status, message = faults[category]
         body = error_body(dialect, status, message, code=category, request_id=request_id)
@@ -59,6 +62,10 @@ def _refuse(
         return Reject(side.status, _as_gke(message), (_TEXT, *headers[1:]), details="safety_blocked")
     body = error_body(dialect, side.status, message, code=category, kind=VIOLATION, request_id=request_id)
     return Reject(side.status, body, headers, details="safety_blocked")
+
+
+def _json_headers(request_id: str) -> tuple[tuple[str, str], ...]:
+    return (_JSON, (REQUEST_ID, request_id)) if request_id else (_JSON,)
 
 
 def _as_gke(message: str) -> bytes:

@@ -10,11 +10,11 @@ import structlog
 
 from services.openai.texts import Json, Path, Text
 from services.safety import policy
-from services.safety.judge import UNJUDGED, Tally, mask_spans
+from services.safety.judge import Tally, mask_spans
 from services.safety.policy import Combine, Side
 from services.safety.providers.base import Context, Provider, ProviderVerdict
 from services.safety.providers.pieces import changed
-from services.safety.verdict import Action, Finding, Located, Report, State
+from services.safety.verdict import UNJUDGED, Action, Finding, Located, Report, State
 
 _MASKED = "masked"
 """Rule and category of a change that a judge made without saying why."""

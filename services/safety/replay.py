@@ -1,20 +1,22 @@
 """Recorded traffic under a policy: what would have become of it. Rules and checks only; nobody is asked. Pure.
 
 A record is one JSON object per line: `direction`, `model`, `body`, and if known `id`, `policy`, `verdict` and `rules`.
+A streamed answer has `stream` in place of `body`: its server-sent events as text, or a list of the pieces that came.
 Audit records hold no text, so they are not what is replayed; a recording comes from where text may be kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from services.openai.texts import Undecodable, decode, walk
+from services.openai.texts import Json, Path, Text, Undecodable, decode, walk
+from services.safety.answer import StreamedAnswer
 from services.safety.judge import UNDECODABLE, Tally, judge
-from services.safety.policy import Policies
+from services.safety.policy import Policies, Side
 from services.safety.verdict import Action, Direction
 
 
@@ -22,8 +24,10 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """One line."""
 
     direction: Direction
-    body: msgspec.Raw
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """The request's or the answer's JSON document."""
+    stream: str | tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """The events of a streamed answer, whole or in the pieces in which they came."""
     model: str = ""
     policy: str | None = None
     """As a route chose it; None leaves it to the model."""
@@ -31,6 +35,25 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Action | None = None
     """What became of it."""
     rules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.body is msgspec.UNSET) is (self.stream is msgspec.UNSET):
+            raise ValueError("expected either `body` or `stream`")
+        if self.stream is not msgspec.UNSET and self.direction is Direction.PROMPT:
+            raise ValueError("`stream` is for answers")
+
+    @property
+    def document(self) -> bytes:
+        """The whole document; empty for a stream."""
+        return b"" if isinstance(self.body, msgspec.UnsetType) else bytes(self.body)
+
+    @property
+    def pieces(self) -> tuple[bytes, ...] | None:
+        """The pieces of a streamed answer; None for a whole document."""
+        if isinstance(self.stream, msgspec.UnsetType):
+            return None
+        whole = (self.stream,) if isinstance(self.stream, str) else self.stream
+        return tuple(piece.encode("utf-8", "replace") for piece in whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +97,41 @@ def outcome(recorded: Recorded, policies: Policies) -> Outcome:
     """Judge one record; raise `LookupError` for a policy that is not there."""
     side = policies.choose(recorded.model, recorded.policy).side(recorded.direction)
     tally = Tally()
-    role = "" if recorded.direction is Direction.PROMPT else "assistant"
-    try:
-        judge(walk(decode(bytes(recorded.body)), role), side, tally)
-    except Undecodable:
+    if recorded.pieces is not None:
+        _follow(recorded.pieces, replace(side, providers=()), tally)
+    else:
+        role = "" if recorded.direction is Direction.PROMPT else "assistant"
+        try:
+            judge(walk(decode(recorded.document), role), side, tally)
+        except Undecodable:
+            return Outcome(UNDECODABLE)
+    if tally.block == UNDECODABLE:
         return Outcome(UNDECODABLE)
     verdict = tally.verdict()
     return Outcome(verdict.action.value, tuple(sorted(verdict.rules)))
+
+
+def _follow(pieces: Iterable[bytes], side: Side, tally: Tally) -> None:
+    """Judge a stream as it would have been while it flowed."""
+    answer = StreamedAnswer(side, tally, _nobody)
+    for piece in pieces:
+        _at_once(answer.feed(piece, end=False))
+        if answer.ended:
+            return
+    _at_once(answer.feed(b"", end=True))
+
+
+async def _nobody(_texts: Sequence[Text], _final: bool) -> Mapping[Path, Json]:
+    return {}
+
+
+def _at_once(answering: Coroutine[object, None, bytes]) -> None:
+    """Run a coroutine that has nobody to wait for."""
+    try:
+        answering.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a judgement without providers waits for something")
 
 
 def differences(

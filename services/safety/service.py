@@ -28,10 +28,10 @@ from services.safety.holdback import LIMIT
 from services.safety.judge import UNSCANNABLE, Tally
 from services.safety.masks import Vault
 from services.safety.policy import Policies, Policy, Side, StreamMode
-from services.safety.prompt import encoding_of, judge_answer, judge_prompt, media_type
+from services.safety.prompt import encoding_of, judge_answer, judge_prompt, media_type, model_of
 from services.safety.providers.base import Context, Provider
 from services.safety.remote import ask, merge
-from services.safety.shadow import Shadow
+from services.safety.shadow import Shadow, Shadows
 from services.safety.verdict import Direction, State
 
 MODEL_HEADER = "x-gateway-model-name"
@@ -55,12 +55,14 @@ class Safety:
         providers: Mapping[str, Provider] | None = None,
         *,
         nonce: Callable[[], str] = lambda: "",
+        shadows: Shadows | None = None,
     ) -> None:
         self.policies = policies
         self.observer = observer
         self.audit_key = audit_key
         self.providers = providers or {}
         self.nonce = nonce
+        self.shadows = shadows or Shadows()
 
     def open(self, context: Mapping[str, str]) -> SafetyExchange:
         """Start an exchange."""
@@ -92,7 +94,9 @@ class SafetyExchange(Exchange):
         self._shadow: Shadow | None = None
 
     def decides_on_headers(self, request: Request) -> bool:
-        """Spare the body of a prompt that nobody judges."""
+        """Spare the body of a prompt that nobody judges, unless it is needed to know whose it is."""
+        if request.body is None and self._model_in_body(request):
+            return False
         policy = self._choose(request)
         return _needs_no_prompt(policy) and (self._shadow is None or _needs_no_prompt(self._shadow.policy))
 
@@ -108,9 +112,9 @@ class SafetyExchange(Exchange):
             request, policy.prompt, self._asker(Direction.PROMPT, policy.prompt, tally), tally
         )
         self._answer_side = policy.response.bound(tally.prompt)
+        record = self._report(Direction.PROMPT, tally, request.body or b"")
         if self._shadow is not None:
-            await self._shadow.prompt(request, self._asker)
-        self._report(Direction.PROMPT, tally, request.body or b"")
+            self._shadow.prompt(request, self._asker, record)
         if tally.block:
             return refusal.of_prompt(self._dialect, policy.prompt, tally.block, self._request_id)
         return Forward(remove_headers=self._plain(), body=body)
@@ -130,8 +134,6 @@ class SafetyExchange(Exchange):
             self._stream = StreamedAnswer(
                 side, self._tally, self._asker(Direction.RESPONSE, side, self._tally)
             )
-            if self._shadow is not None:
-                self._shadow.follow(self._asker)
             return Stream(Forward(remove_headers=("content-length",)))
         if is_json:
             return Hold()
@@ -143,7 +145,7 @@ class SafetyExchange(Exchange):
             return Emit(chunk.data)
         out = await self._stream.feed(chunk.data, end=chunk.end)
         if self._shadow is not None:
-            await self._shadow.feed(chunk.data, end=chunk.end)
+            self._shadow.feed(chunk.data)
         return Emit(out, end=self._stream.ended)
 
     async def response_body(self, body: bytes) -> BodyDecision:
@@ -152,25 +154,31 @@ class SafetyExchange(Exchange):
         changed = await judge_answer(
             body, side, self._asker(Direction.RESPONSE, side, self._tally), self._tally, self._encoding
         )
-        if self._shadow is not None:
-            await self._shadow.answer(body, self._asker, self._encoding)
         return self._answer(side, body, changed)
 
     async def response_overflow(self, held: bytes) -> Forward | Reject:
         """Decide on an answer that is too long to hold."""
         self._tally.not_judged(LIMIT, len(held), self._side(), State.LIMIT)
-        return self._answer(self._side(), held, None)
+        return self._answer(self._side(), held, None, read=False)
 
     def end(self, end: End) -> None:  # noqa: ARG002 - a stream is reported however it ended
         """Report a streamed answer."""
         if self._stream is not None:
             enforced = self._side().stream is not StreamMode.AUDIT
-            self._report(Direction.RESPONSE, self._tally, b"", held=self._stream.most_held, enforced=enforced)
+            held = self._stream.most_held
+            record = self._report(Direction.RESPONSE, self._tally, b"", held=held, enforced=enforced)
+            if self._shadow is not None:
+                self._shadow.streamed(self._asker, record)
+
+    def _model_in_body(self, request: Request) -> bool:
+        """Whether the policy depends on a model that only the body names: no router stands in front."""
+        named = self._route_policy or request.headers.get(MODEL_HEADER)
+        return not named and bool(self._policies.by_model)
 
     def _choose(self, request: Request) -> Policy:
         if self._policy is None:
             headers = request.headers
-            self._model = headers.get(MODEL_HEADER) or ""
+            self._model = headers.get(MODEL_HEADER) or model_of(request)
             consumer = headers.get(self._policies.consumer_header) if self._policies.consumer_header else None
             try:
                 self._policy = self._policies.choose(self._model, self._route_policy, consumer)
@@ -178,7 +186,10 @@ class SafetyExchange(Exchange):
                 message = "the route names a safety policy that does not exist"
                 raise Internal(message, reason="unknown_policy") from error
             if (candidate := self._policies.shadow(self._policy)) is not None:
-                self._shadow = Shadow(candidate, lambda: Tally(key=self._service.audit_key))
+                service = self._service
+                self._shadow = Shadow(
+                    candidate, lambda: Tally(key=service.audit_key), service.shadows, service.observer
+                )
         return self._policy
 
     def _new_tally(self) -> Tally:
@@ -210,10 +221,14 @@ class SafetyExchange(Exchange):
         self._tally.skip(why, 0)
         if not side.allow_unscannable:
             self._tally.block = UNSCANNABLE
-        return self._answer(side, b"", None)
+        return self._answer(side, b"", None, read=False)
 
-    def _answer(self, side: Side, body: bytes, changed: bytes | None) -> Forward | Reject:
-        self._report(Direction.RESPONSE, self._tally, body)
+    def _answer(
+        self, side: Side, body: bytes, changed: bytes | None, *, read: bool = True
+    ) -> Forward | Reject:
+        record = self._report(Direction.RESPONSE, self._tally, body)
+        if self._shadow is not None:
+            self._shadow.answer(body if read else None, self._encoding, self._asker, record)
         if self._tally.block:
             return refusal.of_answer(self._dialect, side, self._tally.block, self._request_id)
         return Forward(body=changed)
@@ -226,7 +241,7 @@ class SafetyExchange(Exchange):
         *,
         held: int | None = None,
         enforced: bool = True,
-    ) -> None:
+    ) -> Record:
         verdict = tally.verdict()
         digest = text_hash(self._service.audit_key, body) if verdict.findings and body else ""
         record = Record(
@@ -238,10 +253,10 @@ class SafetyExchange(Exchange):
             digest,
             held,
             tuple(tally.reported),
+            enforced,
         )
-        self._service.observer.verdict(replace(record, enforced=enforced))
-        if self._shadow is not None:
-            self._service.observer.verdict(self._shadow.record(record))
+        self._service.observer.verdict(record)
+        return record
 
 
 def _needs_no_prompt(policy: Policy) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from services.openai.texts import Path
 
+UNJUDGED = "unjudged"
+"""The category of a block because a judge failed, was late or gave up; of a finding: its rule is a check that failed."""
+
 
 class Action(enum.StrEnum):
     """What a policy does about a finding, mildest first."""

@@ -64,9 +64,46 @@ def test_a_recorded_policy_is_followed(replay):
     assert replay([prompt(kit.SECRET, policy="gone")], config).exit_code == 2
 
 
+BOTH = "policies: {default: {response: {actions: [{match: [secret], action: ACTION}], stream: MODE}}}"
+
+
+def streamed(events, **more):
+    return {"direction": "response", "model": "m", "stream": events, **more}
+
+
+def test_recorded_streams_are_judged_as_they_flowed(replay):
+    """Pieces or whole texts of events; a match over two events is one finding."""
+    pieces = [event.decode() for event in kit.chat(["key AK", kit.SECRET[2:], " ok"])]
+    records = [streamed(pieces, id="s-1"), streamed("".join(pieces)), streamed("".join(pieces).split(" "))]
+    old, new = BOTH.replace("MODE", "exact").replace("ACTION", "redact"), BOTH.replace("MODE", "exact")
+    result = replay(records, new.replace("ACTION", "block"), against=old)
+    assert result.stdout.splitlines()[0] == (
+        "1 s-1 response m: redact (aws-access-key) -> block (aws-access-key)"
+    )
+    assert result.stderr.strip() == "3 records, 3 differ: 3 redact -> block"
+
+
+def test_modes_of_a_stream_differ_where_encodings_hide_something(replay):
+    """Windows read what an exact stream lets pass."""
+    events = "".join(event.decode() for event in kit.chat([f"key {kit.SECRET.encode().hex()} ok"]))
+    old, new = (BOTH.replace("ACTION", "redact").replace("MODE", mode) for mode in ("exact", "window"))
+    assert replay([streamed(events)], new, against=old).stdout.splitlines() == [
+        "1 response m: allow -> redact (aws-access-key)"
+    ]
+    assert replay([streamed("data: {oops\n\n")], new).stdout.splitlines() == [
+        "1 response m: allow -> undecodable"
+    ]
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
-    [('{"direction": "up", "body": {}}\n', "line 1"), ('\n{"direction"', "line 2")],
+    [
+        ('{"direction": "up", "body": {}}\n', "line 1"),
+        ('\n{"direction"', "line 2"),
+        ('{"direction": "response"}\n', "either `body` or `stream`"),
+        ('{"direction": "response", "body": {}, "stream": ""}\n', "either `body` or `stream`"),
+        ('{"direction": "prompt", "stream": ""}\n', "for answers"),
+    ],
 )
 def test_a_line_that_is_no_record_is_named(replay, records, message):
     """Status 2, as diff has it."""

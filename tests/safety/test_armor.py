@@ -54,6 +54,7 @@ async def test_inspect_only_changes_nothing_and_reports():
     exchange = ask()
     sent = await exchange.ask(prompt("4111 1111 1111 1111"), headers={"x-gateway-model-name": "lab"})
     assert sent.rejected is None
+    await exchange.service.shadows.drain()
     assert [(r.policy, r.verdict.action, r.enforced) for r in exchange.heard.records] == [
         ("model-armor:lab", Action.ALLOW, True),
         ("model-armor:lab:inspect", Action.BLOCK, False),

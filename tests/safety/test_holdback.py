@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
 
 from services.safety.holdback import Tail
 from services.safety.verdict import Action, State
+from tests.safety import kit
 from tests.safety.kit import PEM, SECRET, side
 
 TEXTS = {
@@ -19,23 +21,33 @@ TEXTS = {
 }
 
 
-def follow(parts, name="default", *, is_json=False):
-    tail = Tail(side(name), is_json=is_json)
+engines = pytest.mark.parametrize("engine", ["re2", "hyperscan"])
+
+
+@functools.cache
+def policies(engine):
+    return kit.policies(f"{kit.CONFIG}engine: {engine}\n")
+
+
+def follow(parts, name="default", *, is_json=False, engine="re2"):
+    tail = Tail(policies(engine).by_name[name].response, is_json=is_json)
     return [tail.feed(part) for part in parts] + [tail.feed("", final=True)]
 
 
+@engines
 @pytest.mark.parametrize(("text", "expected"), TEXTS.items())
-def test_the_same_leaves_wherever_the_text_is_cut(text, expected):
+def test_the_same_leaves_wherever_the_text_is_cut(text, expected, engine):
     """Masks stand where they would in the whole text, and nothing else changes."""
     for cut in range(len(text) + 1):
-        assert "".join(r.text for r in follow([text[:cut], text[cut:]])) == expected
-    assert "".join(r.text for r in follow(list(text))) == expected
+        assert "".join(r.text for r in follow([text[:cut], text[cut:]], engine=engine)) == expected
+    assert "".join(r.text for r in follow(list(text), engine=engine)) == expected
 
 
-def test_no_character_of_a_match_leaves_before_it_is_masked():
+@engines
+def test_no_character_of_a_match_leaves_before_it_is_masked(engine):
     """What has left is at every moment a beginning of what may leave."""
     text, out = f"key {SECRET} end", ""
-    tail = Tail(side())
+    tail = Tail(policies(engine).by_name["default"].response)
     for char in text:
         out += tail.feed(char).text
         assert "key [REDACTED:aws-access-key] end".startswith(out)

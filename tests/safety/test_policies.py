@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from services.extproc.script import Script
+from services.safety.providers.base import ProviderVerdict
 from services.safety.service import Safety
-from services.safety.verdict import Action
+from services.safety.shadow import Shadows
+from services.safety.verdict import Action, State
 from tests.safety import kit
-from tests.safety.test_service import JSON, SSE, Exchange, error, prompt
+from tests.safety.test_service import JSON, SSE, Exchange, Heard, Judge, error, prompt
 
 CARD, OTHER = "4111 1111 1111 1111", "5500 0000 0000 0004"
 CONFIG = """
@@ -74,7 +78,7 @@ async def test_a_placeholder_comes_back_as_what_it_stands_for(size):
     answer = await one.answer(200, SSE, b"".join(kit.chat(pieces)))
     assert kit.said(answer.body) == f"paid {OTHER}, not {CARD} [CARD-3-9f] [CA"
     one.script.close()
-    assert one.heard.records[-2].verdict.findings == ()
+    assert one.heard.records[-1].verdict.findings == ()
 
 
 async def test_a_placeholder_comes_back_in_whole_answers():
@@ -103,13 +107,85 @@ async def test_a_shadow_policy_changes_nothing_and_says_what_it_would_have_done(
     answer = await one.answer(200, SSE, stream)
     assert answer.body == stream
     one.script.close()
+    await one.service.shadows.drain()
     seen = [(r.policy, r.verdict.action, r.enforced, r.against) for r in one.heard.records]
     assert seen == [
         ("default", Action.ALLOW, True, None),
-        ("candidate", Action.BLOCK, False, Action.ALLOW),
         ("default", Action.ALLOW, True, None),
         ("candidate", Action.BLOCK, False, Action.ALLOW),
+        ("candidate", Action.BLOCK, False, Action.ALLOW),
     ]
+
+
+SLOW = """
+providers: {far: {type: far}}
+policies:
+  default: {prompt: {actions: [{match: [secret], action: block}]}, response: {}, shadow: candidate}
+  candidate:
+    prompt: {providers: [{name: far}]}
+    response: {providers: [{name: far}], stream: window}
+"""
+
+
+class Stuck:
+    """A judge that answers when it is told to."""
+
+    def __init__(self):
+        self.go, self.seen = asyncio.Event(), []
+
+    async def judge(self, texts, context, deadline):
+        self.seen += [text.value for text in texts]
+        await self.go.wait()
+        return ProviderVerdict(Action.BLOCK, reason="hate")
+
+    async def close(self):
+        pass
+
+
+async def test_live_traffic_does_not_wait_for_a_shadows_judge():
+    """Prompt and answer pass while it is silent; its verdicts come later, in their order."""
+    judge = Stuck()
+    policies = kit.policies(SLOW, providers={"far"})
+    one = Exchange(policies=policies, providers={"far": judge})
+    assert (await one.ask(prompt("hi"))).rejected is None
+    events = b"".join(kit.chat(["and ", "bye"]))
+    assert (await one.answer(200, SSE, events)).body == events
+    one.script.close()
+    assert judge.seen == []
+    judge.go.set()
+    await one.service.shadows.drain()
+    assert judge.seen == ["hi", "and bye"]
+    shadow = one.heard.records[2:]
+    assert [record.verdict.action for record in shadow] == [Action.BLOCK] * 2
+    assert not any(record.enforced for record in shadow)
+
+
+async def test_judgements_that_nobody_has_time_for_are_dropped_and_counted():
+    """Bounded, however many exchanges there are; those that wait are made."""
+    dropped, shadows = [], Shadows(lambda: dropped.append(1), waiting=3)
+    for _ in range(5):
+        one = Exchange(policies=kit.policies(CONFIG.replace("FORM", "mask")), shadows=shadows)
+        await one.ask(prompt("jane@example.org"))
+    assert len(dropped) == 2
+    await shadows.drain()
+    assert [record.policy for record in one.heard.records] == ["default"]
+
+
+async def test_a_shadow_that_breaks_is_nobodys_loss():
+    """A bug in it is logged; the next one is judged."""
+
+    async def broken():
+        raise ZeroDivisionError
+
+    done, shadows = asyncio.Event(), Shadows()
+
+    async def works():
+        done.set()
+
+    shadows.submit(broken, 1)
+    shadows.submit(works, 1)
+    async with shadows.running(), asyncio.timeout(30):
+        await done.wait()
 
 
 async def test_a_refusal_names_the_request():
@@ -120,6 +196,41 @@ async def test_a_refusal_names_the_request():
     assert error(sent.rejected)["type"] == "content_policy_violation"
     sent = await exchange().ask(prompt(kit.SECRET), headers=header, path="/v1/messages")
     assert json.loads(sent.rejected.body)["request_id"] == "r-1"
+
+
+class Deaf:
+    """An observer with a bug."""
+
+    def verdict(self, record):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("side", ["request", "answer"])
+async def test_a_bug_refuses_and_names_the_request(side, path):
+    """The service fails closed, with the id by which the log tells which request it was."""
+    service = Safety(kit.demo(), Heard() if side == "answer" else Deaf(), b"key")
+    script = Script(service, response_body="FULL_DUPLEX_STREAMED", contain=True)
+    sent = await script.request({":path": path, "x-request-id": "r-1", **JSON}, kit.body(prompt("hi")))
+    if side == "answer":
+        service.observer = Deaf()
+        sent = await script.response(200, JSON, kit.body({"choices": []}))
+    assert [type(failure) for failure in script.failures] == [ZeroDivisionError]
+    assert sent.rejected is not None
+    assert sent.rejected.status == 500
+    assert ("x-request-id", "r-1") in sent.rejected.headers
+    if path == "/v1/messages":
+        assert json.loads(sent.rejected.body)["request_id"] == "r-1"
+
+
+async def test_an_answer_that_no_judge_could_judge_is_an_outage():
+    """Not a violation: 503, as for prompts."""
+    text = "providers: {far: {type: far}}\npolicies: {default: {response: {providers: [{name: far}], stream: window}}}"
+    late = Judge(ProviderVerdict(Action.ALLOW, State.TIMEOUT))
+    one = Exchange(policies=kit.policies(text, providers={"far"}), providers={"far": late})
+    await one.ask(prompt("hi"))
+    answer = await one.answer(200, JSON, kit.body({"choices": [{"message": {"content": "a"}}]}))
+    assert (answer.rejected.status, error(answer.rejected)["code"]) == (503, "unjudged")
 
 
 async def test_a_refusal_can_look_as_gke_sends_it():

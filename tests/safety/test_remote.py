@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from services.openai.texts import Kind, Text
-from services.safety.judge import UNJUDGED, Tally
+from services.safety.judge import Tally
 from services.safety.policy import Combine, Provider, Reaction, Side
 from services.safety.providers.base import Context, ProviderVerdict
 from services.safety.remote import Answer, ask, merge
-from services.safety.verdict import Action, Direction, Finding, State
+from services.safety.verdict import UNJUDGED, Action, Direction, Finding, State
 
 TEXT = Text(("input",), ("input",), "user", Kind.CONTENT, "my name is Jane")
 BLOCK = ProviderVerdict(Action.BLOCK, reason="hate")

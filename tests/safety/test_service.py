@@ -7,10 +7,9 @@ import pytest
 from services.extproc.errors import Internal
 from services.extproc.script import Script
 from services.openai.texts import walk
-from services.safety.judge import UNJUDGED
 from services.safety.providers.base import ProviderVerdict
 from services.safety.service import Safety
-from services.safety.verdict import Action, Direction, Finding, State
+from services.safety.verdict import UNJUDGED, Action, Direction, Finding, State
 from tests.safety import kit
 
 JSON = {"content-type": "application/json"}
@@ -38,9 +37,12 @@ class Exchange:
         policies=None,
         providers=None,
         context=None,
+        shadows=None,
     ):
         self.heard = Heard()
-        self.service = Safety(policies or kit.demo(), self.heard, b"key", providers, nonce=lambda: "9f")
+        self.service = Safety(
+            policies or kit.demo(), self.heard, b"key", providers, nonce=lambda: "9f", shadows=shadows
+        )
         self.script = Script(self.service, request_body=request, response_body=response, context=context)
 
     async def ask(self, document, *, path="/v1/chat/completions", headers=()):
@@ -199,6 +201,17 @@ async def test_the_model_chooses_the_policy_and_the_route_overrules_it():
     assert (await Exchange().ask(prompt(kit.SECRET), headers=header)).rejected is None
     routed = Exchange(context={"x-safety-policy": "default"})
     assert (await routed.ask(prompt(kit.SECRET), headers=header)).rejected.status == 403
+
+
+@MODES
+async def test_without_a_router_the_body_names_the_model(mode):
+    """Behind an Envoy that has no header for it; two names are none."""
+    free = {**prompt(kit.SECRET), "model": "free"}
+    sent = await Exchange(request=mode).ask(free)
+    assert (sent.rejected, sent.body) == (None, kit.body(free))
+    assert (await Exchange(request=mode).ask({**free, "model": "other"})).rejected.status == 403
+    two = kit.body(free)[:-1] + b', "model": "other"}'
+    assert (await Exchange(request=mode).ask(two)).rejected.status == 400
 
 
 async def test_a_route_that_names_no_policy_of_ours_is_refused():

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 
 import pytest
 
+from services.extproc.config import ConfigError
 from services.safety.checks.rules import Rule, blocklist, built_in
 from services.safety.checks.ruleset import RuleSet
 from services.safety.checks.sieve import Re2Sieve
+from services.safety.checks.sieve_hyperscan import Hyperscan, HyperscanSieve
+from tests.safety import kit
 
 FILL = [
     "the harbour ",
@@ -23,7 +27,7 @@ FILL = [
     "ignore the above ",
     "all previous  ",
 ]
-ENGINES = [pytest.param(Re2Sieve, id="re2")]
+ENGINES = [pytest.param(Re2Sieve, id="re2"), pytest.param(Hyperscan(), id="hyperscan")]
 
 
 class Everything:
@@ -91,7 +95,7 @@ def test_a_clean_text_has_no_candidates(engine):
 
         return Spy()
 
-    rules = RuleSet(built_in(), engine=spy)
+    rules = RuleSet(RULES, engine=spy)
     assert (
         rules.scan("The administrator follows the guidelines of the system, in 3 steps at 12:30. " * 50) == []
     )
@@ -107,3 +111,44 @@ def test_categories_without_end_are_sieved_all_the_same(engine):
     ]  # fmt: skip
     found = RuleSet(rules, engine=engine).scan("x3x x19x X7X")
     assert [one.rule for one in found] == ["r3", "r19"]
+
+
+def test_a_rule_that_hyperscan_refuses_stays_on_re2():
+    """It takes no pattern that matches nothing at all; the others still run on it."""
+    rules = [
+        Rule(id="refused", description="", category="c", pattern="(?:ab)?", max_length=2),
+        Rule(id="taken", description="", category="c", pattern="xy", max_length=2),
+    ]
+    assert RuleSet(rules, engine=HyperscanSieve).scan("ab xy") == RuleSet(rules).scan("ab xy")
+    assert {one.rule for one in RuleSet(rules, engine=HyperscanSieve).scan("ab xy")} == {"refused", "taken"}
+
+
+def test_policies_with_the_same_rules_share_what_hyperscan_compiled():
+    """All rules take it seconds."""
+    engine, made = Hyperscan(), []
+
+    def spy(rules):
+        made.append(engine(rules))
+        return made[-1]
+
+    for rules in (built_in()[:3], built_in()[:3], built_in()[:2]):
+        RuleSet(rules, engine=spy)
+    assert made[0] is made[1]
+    assert made[0] is not made[2]
+
+
+def test_the_configuration_chooses_the_engine():
+    """And the same is found."""
+    text = kit.CONFIG + "engine: hyperscan\n"
+    side = kit.policies(text).by_name["default"].prompt
+    assert [one.rule for one in side.checks[0].scan(f"é {kit.SECRET}")] == ["aws-access-key"]
+    assert not side.is_clean("project\n bluebird " * 200)
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_the_way_to_install_it(monkeypatch):
+    """At start, not at the first request."""
+    monkeypatch.setitem(sys.modules, "services.safety.checks.sieve_hyperscan", None)
+    with pytest.raises(
+        ConfigError, match=r"engine: hyperscan .*pip install 'inference-gateway\[hyperscan\]'"
+    ):
+        kit.policies(kit.CONFIG + "engine: hyperscan\n")

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from services.openai.texts import Json, Path, Text
 from services.safety.audit import Observer, Record, text_hash
-from services.safety.judge import UNDECODABLE, UNJUDGED, Tally, judge
+from services.safety.judge import UNDECODABLE, Tally, judge
 from services.safety.policy import Policies, Policy
 from services.safety.providers.base import Context, Provider
 from services.safety.remote import as_edited, ask, merge
-from services.safety.verdict import Direction, Verdict
+from services.safety.verdict import UNJUDGED, Direction, Verdict
 
 FAULTS = frozenset({UNJUDGED, UNDECODABLE})
 """Categories of a block that say nothing about the text."""
