@@ -89,7 +89,8 @@ class Inbox:
             batch = decode(data)
             if batch.owner == self.owner:
                 return batch.seq
-            self._apply(batch, age)
+            self._last[batch.owner] = max(self._last.get(batch.owner, 0.0), self._clock() - age)
+            self._apply(batch, age + batch.late_ms / 1000)
         except UnknownVersion:
             self.heard.unknown += 1
         except Corrupt:
@@ -121,7 +122,6 @@ class Inbox:
         if last is not None and batch.seq > last + 1:
             self._forget_requests(owner)
         self._seqs[owner] = batch.seq
-        self._last[owner] = max(self._last.get(owner, 0.0), now - age)
         slots = [self._slot(name) for name in batch.names]
         for pick in batch.picks:
             self._pick(owner, pick, slots, batch.names, now - age)

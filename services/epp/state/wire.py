@@ -164,6 +164,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     bands: tuple[Band, ...] | None = None
     """All that waits; None where that has not changed."""
     served: tuple[Served, ...] = ()
+    late_ms: int = 0
+    """To be added to every age: the batch waited so long for a Redis that did not answer."""
 
     @property
     def entries(self) -> int:
