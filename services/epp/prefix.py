@@ -44,13 +44,15 @@ class _Held:
     prompt which is known costs as many steps as it has turns and branches.
     """
 
-    __slots__ = ("capacity", "of", "runs", "size")
+    __slots__ = ("capacity", "loose", "of", "runs", "size")
 
     def __init__(self, capacity: int) -> None:
         self.of: dict[int, _Run] = {}
         """Block → its run."""
         self.runs: OrderedDict[_Run, None] = OrderedDict()
         """Least recently sent first; a run never before one that continues it."""
+        self.loose = False
+        """Whether there ever was a run that was told of without what comes before."""
         self.capacity = capacity
         self.size = 0
 
@@ -81,6 +83,7 @@ class _Held:
         if run is None:
             run = _Run([], start, None)
             self.runs[run] = None
+            self.loose = self.loose or start > 0
         run.blocks.extend(blocks)
         self.of.update(dict.fromkeys(blocks, run))
         self.size += sum(SIZES[start : start + len(blocks)])
@@ -209,7 +212,8 @@ class PrefixIndex:
         else:
             run = None
         if new := blocks[known:]:
-            self._forget_loose(slot, held, new)
+            if held.loose:
+                self._forget_loose(slot, held, new)
             run = held.grow(run, end, new)
             self._pairs += len(new)
             bit, holders, holding = 1 << slot, self._holders, self._holders.get

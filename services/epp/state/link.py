@@ -40,7 +40,7 @@ LONG_AGO = -math.inf
 class Client(Protocol):
     """What is asked of a Redis client, whatever the topology behind it."""
 
-    def execute_command(self, *args: object) -> Awaitable[object]:
+    def execute_command(self, *args: bytes | str | float) -> Awaitable[object]:
         """Send a command and return its answer."""
 
     async def aclose(self) -> None:
@@ -225,6 +225,6 @@ class Link:
         else:
             self._lag.applied(age)
 
-    async def _do(self, *command: object, within: float) -> object:
+    async def _do(self, *command: bytes | str | float, within: float) -> object:
         async with asyncio.timeout(within):
             return await self._client.execute_command(*command)

@@ -61,6 +61,7 @@ class Shared:
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
+        await asyncio.sleep(0)  # what was cut off while it connected closes in the loop's next turn
 
     @property
     def warm(self) -> bool:
