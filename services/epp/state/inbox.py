@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.epp.endpoints import Metrics
 from services.epp.others import Foreign
 from services.epp.pool import Pool
 from services.epp.records import Ended
@@ -211,7 +212,9 @@ class Inbox:
             address = at(batch.names, report.endpoint)
             metrics = reading.metrics(report, told_at)
             server = pool.get(address)
-            if server is not None and metrics.scraped_at > server.metrics.scraped_at:
+            if server is None or _older(metrics, server.metrics):
+                continue
+            if metrics.scraped_at > server.metrics.scraped_at:
                 self.looks[address] = metrics.scraped_at
                 pool.observe(address, metrics)
         for place in batch.missed:
@@ -249,3 +252,12 @@ class Inbox:
 
 def _nobody() -> None:
     """Wait for nothing."""
+
+
+def _older(metrics: Metrics, known: Metrics) -> bool:
+    """Say whether a look counts less than is known of the same process: it was held up on its way.
+
+    Where a server does not tell when it started, it may also have started anew. Then nothing is believed of it until
+    its looks are so old that this replica asks it itself, and sees.
+    """
+    return metrics.restarted_since(known) and metrics.started_at <= known.started_at

@@ -81,7 +81,7 @@ def test_what_comes_late_is_not_taken_for_new():
     assert data is not None
     clock.now += 2
     theirs.pool.observe(address(0), Metrics(prompt_tokens_total=90.0, scraped_at=clock()))
-    reservation = theirs.pick(digest(b"a prompt " * 200))
+    theirs.pool.prefixes.record(0, digest(b"a prompt " * 200).blocks)
     known = len(theirs.pool.prefixes)
     clock.now += 1
     theirs.share.inbox.take(encode(structs.replace(decode(data), late_ms=2900)), 0.05)
@@ -90,4 +90,24 @@ def test_what_comes_late_is_not_taken_for_new():
     assert server.metrics.prompt_tokens_total == 90.0
     assert len(theirs.pool.prefixes) == known > 0
     assert theirs.share.inbox.lives(ours.owner)
-    theirs.release(reservation)
+
+
+@pytest.mark.parametrize(("started", "believed"), [(0.0, False), (100.0, False), (200.0, True)])
+def test_a_look_that_counts_less_is_of_a_new_process_or_of_the_past(started, believed):
+    """What hung in a network on its way has an age that nobody could add up."""
+    clock = Clock()
+    ours, theirs = peer("00000001", clock), peer("00000002", clock)
+    known = Metrics(prompt_tokens_total=90.0, started_at=100.0 if started else 0.0, scraped_at=clock())
+    theirs.pool.observe(address(0), known)
+    theirs.pool.prefixes.record(0, digest(b"a prompt " * 200).blocks)
+    held = len(theirs.pool.prefixes)
+    clock.now += 1
+    late = Metrics(prompt_tokens_total=10.0, started_at=started, scraped_at=clock())
+    ours.share.outbox.observed(address(0), late)
+    data = ours.say()
+    assert data is not None
+    theirs.share.inbox.take(data, 0.0)
+    server = theirs.pool.get(address(0))
+    assert server is not None
+    assert (server.metrics.prompt_tokens_total == 10.0) is believed
+    assert (len(theirs.pool.prefixes) < held) is believed
