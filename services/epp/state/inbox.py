@@ -101,19 +101,27 @@ class Inbox:
     def expire(self) -> list[str]:
         """Drop the load of those who have not been heard of for a lease, and return them."""
         gone = [owner for owner in self._last if not self.lives(owner)]
-        for owner in gone:
-            del self._last[owner], self._seqs[owner]
-            self._forget_requests(owner)
-            self._pool.waiting.pop(owner, None)
-            for slot in self._pool.inflight.others.left(owner):
-                self._pool.rest(slot)
-        if gone:
-            self._pool.news()
+        self._drop(gone)
         oldest = self._clock() - self._pool.limits.lease
         requests = self._pool.inflight.others.requests.values()
         for request in [one for one in requests if one.picked_at < oldest]:
             self._pool.inflight.unhear(request.id)
         return gone
+
+    def leave(self) -> None:
+        """Drop the load of everybody: nothing is heard any more."""
+        self._drop(list(self._last))
+
+    def _drop(self, owners: Sequence[str]) -> None:
+        for owner in owners:
+            del self._last[owner]
+            self._seqs.pop(owner, None)
+            self._forget_requests(owner)
+            self._pool.waiting.pop(owner, None)
+            for slot in self._pool.inflight.others.left(owner):
+                self._pool.rest(slot)
+        if owners:
+            self._pool.news()
 
     def _apply(self, batch: Batch, age: float) -> None:
         owner, now = batch.owner, self._clock()
@@ -133,8 +141,8 @@ class Inbox:
             self._count(batch, slots)
             self._look(batch, now - age)
             self._queue(batch)
-            for end in batch.ends.get(self.owner, ()):
-                self._on_end(reading.ended(self._pool.name, decode_end(end)))
+        for end in batch.ends.get(self.owner, ()):
+            self._on_end(reading.ended(self._pool.name, decode_end(end)))
         self._learn(batch, now - age, slots if age < INSTRUCTIVE else ())
         self.heard.entries += batch.entries
 
