@@ -21,6 +21,7 @@ from bench.replicas.stack import Setup
 
 RESULT = Path(__file__).parents[1] / "results/replicas.json"
 REPLICAS = (1, 2, 4, 8)
+TRACE_RATE = 1.5
 MOST_COMPARED = 2
 """More pickers, twice, on two cores would measure the machine."""
 Measurement = Callable[[Setup, Path], Awaitable[tuple[str, Sequence[object]]]]
@@ -42,7 +43,10 @@ class Load:
 @click.argument("parts", nargs=-1, type=click.Choice(["scaling", "cost", "faults"]))
 @click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
 @click.option(
-    "--rate", default=12.0, show_default=True, help="Conversations' requests a second; the trace has half."
+    "--rate",
+    default=12.0,
+    show_default=True,
+    help="Conversations' requests a second; the trace has half as many again.",
 )
 @click.option("--replicas", default=",".join(map(str, REPLICAS)), show_default=True)
 @click.option("--seed", default=1, show_default=True)
@@ -89,7 +93,7 @@ def _measurements(load: Load) -> Mapping[str, Measurement]:
     async def measure_scaling(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
         loads = {
             "conversations": traffic.chats(load.seconds, rate=load.rate, seed=load.seed),
-            "trace": traffic.trace(load.trace, load.seconds, rate=load.rate / 2),
+            "trace": traffic.trace(load.trace, load.seconds, rate=TRACE_RATE * load.rate),
         }
         rows = await scaling.table(loads, load.replicas, base, folder / "run")
         return scaling.markdown(rows), rows

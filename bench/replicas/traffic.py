@@ -127,12 +127,13 @@ def singles(count: int, *, seed: int) -> list[TimedRequest]:
 def trace(path: Path, seconds: float, *, rate: float) -> list[TimedRequest]:
     """Return as much of the beginning of a trace as fills the time at `rate` requests a second.
 
-    A block of 512 tokens becomes one of 64, answers a fifth of their length.
+    A block of 512 tokens becomes one of 32, answers a tenth of their length: little repeats early in the trace, so that
+    it takes many requests.
     """
     with path.open("rb") as lines:
         records = list(itertools.islice(mooncake.read(lines), int(seconds * rate)))
     recorded = records[-1].timestamp / 1000 or 1.0
-    scale = Scale(block_tokens=64, answers=0.2, speed=recorded / seconds)
+    scale = Scale(block_tokens=32, answers=0.1, speed=recorded / seconds)
     return list(mooncake.requests(records, scale))
 
 

@@ -34,9 +34,9 @@ ALIKE = 0.02
 class Times:
     """Of a run, in seconds."""
 
-    before: float = 20.0
-    during: float = 15.0
-    after: float = 25.0
+    before: float = 12.0
+    during: float = 8.0
+    after: float = 20.0
 
     @property
     def all(self) -> float:

@@ -109,7 +109,12 @@ main = command(
             metavar="POOL=URL",
             help="Replaces the pool's endpoints; repeatable.",
         ),
-        click.Option(["--redis"], metavar="URL", help="Where replicas share their state."),
+        click.Option(
+            ["--redis"],
+            metavar="URL",
+            envvar="INFERENCE_GATEWAY_REDIS",
+            help="Where replicas share their state.",
+        ),
         click.Option(
             ["--zone"],
             envvar="INFERENCE_GATEWAY_ZONE",

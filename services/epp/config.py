@@ -161,6 +161,9 @@ class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where replicas share their state. Without a URL a replica stands alone. `docs/shared-state.md`."""
 
     url: str = ""
+    """`redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`."""
+    password_file: str = ""
+    """Where the password is; without, the variable INFERENCE_GATEWAY_REDIS_PASSWORD or the URL may have it."""
     prefix: Annotated[str, Meta(min_length=1, pattern="^[^{}]*$")] = "igw"
     """Of all keys: gateways with pools of the same names can share a Redis."""
     timeout_seconds: Seconds = 1.0

@@ -49,7 +49,9 @@ class PoolCollector(Collector):
 
     def _by_server(self) -> Iterable[Metric]:
         labels = ("pool", "endpoint")
-        requests = GaugeMetricFamily("epp_inflight_requests", "Requests sent and not ended.", labels=labels)
+        requests = GaugeMetricFamily(
+            "epp_inflight_requests", "Requests sent from here and not ended.", labels=labels
+        )
         tokens = GaugeMetricFamily(
             "epp_inflight_prompt_tokens", "Their uncached prompt tokens.", labels=labels
         )
@@ -59,7 +61,7 @@ class PoolCollector(Collector):
         for pool in self._pools.values():
             for server in pool.snapshot.servers:
                 queues.add_metric((pool.name, server.address), server.metrics.waiting)
-                load = pool.inflight.loads[server.slot]
+                load = pool.inflight.own[server.slot]
                 requests.add_metric((pool.name, server.address), load.requests)
                 tokens.add_metric((pool.name, server.address), load.prompt_tokens)
         return requests, tokens, queues

@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Self
 
 import aiohttp
@@ -77,6 +78,12 @@ class Upkeep(contextlib.AsyncExitStack):
         for observer in self._parts.observers:
             observer.failed(error)
 
+    def _broke(self, shared: Shared, pool: Pool, error: BaseException) -> None:
+        """Say that an exchange broke, and go on without: others may have the same news to break over."""
+        shared.broke(pool, error)
+        for observer in self._parts.observers:
+            observer.failed(error)
+
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         await self.enter_async_context(self._session)
@@ -94,7 +101,8 @@ class Upkeep(contextlib.AsyncExitStack):
         turns: Turns = Alone()
         if self._shared is not None:
             link, turns = self._shared.join(pool)
-            await loops.enter_async_context(background(link.run(), on_failure=self.failed))
+            broke = partial(self._broke, self._shared, pool)
+            await loops.enter_async_context(background(link.run(), on_failure=broke))
         if spec.metrics.enabled:
             scraper = Scraper(
                 pool,

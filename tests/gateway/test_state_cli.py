@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,16 +23,23 @@ from tools.gateway.probes import pongs
 A, B = "10.0.0.1:8000", "10.0.0.2:8000"
 
 
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[int]:
+    """Run a server on a port."""
+    (port,) = free_ports(1)
+    command = [str(find().redis), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: asyncio.run(pongs(port)), "the server answers")
+            yield port
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    (port,) = free_ports(1)
-    command = [str(find().redis), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(
-        command, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL
-    ) as process:
-        wait_until(lambda: asyncio.run(pongs(port)), "the server answers")
+    with serving(tmp_path_factory.mktemp("redis")) as port:
         yield f"redis://127.0.0.1:{port}/0"
-        process.kill()
 
 
 @pytest.fixture
@@ -139,3 +148,23 @@ def test_the_address_may_come_from_the_environment(server, redis):
     result = CliRunner().invoke(main, ["state", "--json"], env={"INFERENCE_GATEWAY_REDIS": server})
     assert result.exit_code == 0, result.output
     assert "host/a" in result.output
+
+
+def test_a_cluster_is_read_like_one_server(tmp_path):
+    """All keys of a pool have one hash tag; pools may be on different nodes."""
+    (bus,) = free_ports(1)
+    with (
+        serving(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(bus)) as port,
+        Redis(port=port) as node,
+    ):
+        node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(
+            lambda: node.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "the cluster is one"
+        )
+        put(node, "llama", lease("a", share(A, requests=2, matched=500)))
+        put(node, "gemma", lease("b"))
+        found = json.loads(state(f"redis+cluster://127.0.0.1:{port}", "--json").output)
+    assert [(pool["pool"], [one["owner"] for one in pool["replicas"]]) for pool in found] == [
+        ("gemma", ["b"]),
+        ("llama", ["a"]),
+    ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from redis.asyncio import Redis
 
 from services.epp.state.lease import Lease, decode_lease, lease_key, stream_key
-from services.epp.state.replies import id_of
+from services.epp.state.link import Client
+from services.epp.state.replies import entries_of
 from services.epp.state.wire import Corrupt, UnknownVersion
 
 ANY = "*"
@@ -61,37 +61,57 @@ class Pool(msgspec.Struct, frozen=True):
     """Keys of leases that are of another version, or broken."""
 
 
-async def gather(redis: Redis, prefix: str) -> list[Pool]:
+async def gather(redis: Client, prefix: str) -> list[Pool]:
     """Read everything. Raises what the client raises."""
-    names = {_pool_of(key.decode()) async for key in redis.scan_iter(f"{prefix}:{{*}}:*", count=1000)}
+    names = {_pool_of(key) for key in await _keys(redis, f"{_escaped(prefix)}:{{*}}:*")}
     return [await _pool(redis, prefix, name) for name in sorted(names)]
+
+
+async def _keys(redis: Client, pattern: str) -> list[str]:
+    cursor: object = 0
+    found: set[str] = set()
+    while isinstance(cursor, int):
+        answer = await redis.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+        cursor, keys = answer if isinstance(answer, tuple) else (None, ())
+        found |= {key.decode() for key in keys}
+        if cursor == 0:
+            return sorted(found)
+    # A cluster has a cursor for each of its nodes. This asks all of them at once.
+    every = await redis.execute_command("KEYS", pattern)
+    return sorted(key.decode() for key in every) if isinstance(every, list) else []
 
 
 def _pool_of(key: str) -> str:
     return key.partition("{")[2].partition("}")[0]
 
 
-async def _pool(redis: Redis, prefix: str, name: str) -> Pool:
+async def _pool(redis: Client, prefix: str, name: str) -> Pool:
     stream = stream_key(prefix, name)
-    entries = int(await redis.xlen(stream))
+    entries = _number(await redis.execute_command("XLEN", stream))
     leases, unreadable = [], []
-    async for key in redis.scan_iter(lease_key(prefix, _escaped(name), ANY), count=1000):
-        value, left = await redis.get(key), await redis.pttl(key)
+    for key in await _keys(redis, lease_key(_escaped(prefix), _escaped(name), ANY)):
+        value = await redis.execute_command("GET", key)
+        left = _number(await redis.execute_command("PTTL", key))
         if not isinstance(value, bytes):  # it has ended since
             continue
         try:
             leases.append((decode_lease(value), max(0, left) / 1000))
         except (Corrupt, UnknownVersion) as error:
-            unreadable.append(f"{key.decode()}: {error}")
+            unreadable.append(f"{key}: {error}")
     return Pool(
         pool=name,
         stream_entries=entries,
-        stream_bytes=int(await redis.memory_usage(stream) or 0) if entries else 0,
-        stream_age_seconds=await _age(redis, stream) if entries else None,
+        stream_bytes=_number(await redis.execute_command("MEMORY USAGE", stream)),
+        stream_age_seconds=await _age(redis, stream),
         replicas=sorted((_replica(*lease) for lease in leases), key=lambda replica: replica.name),
         endpoints=endpoints([lease for lease, _ in leases]),
         unreadable=unreadable,
     )
+
+
+def _number(answer: object) -> int:
+    """Return a number that Redis gave; 0 for nothing."""
+    return answer if isinstance(answer, int) else 0
 
 
 def _escaped(name: str) -> str:
@@ -99,12 +119,13 @@ def _escaped(name: str) -> str:
     return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in name)
 
 
-async def _age(redis: Redis, stream: str) -> float | None:
-    newest = await redis.xrevrange(stream, count=1)
-    if not newest:
+async def _age(redis: Client, stream: str) -> float | None:
+    newest = entries_of(await redis.execute_command("XREVRANGE", stream, "+", "-", "COUNT", 1))
+    now = await redis.execute_command("TIME")
+    if not newest or not isinstance(now, tuple):  # nodes of a cluster each have their own time
         return None
-    seconds, micros = await redis.time()
-    return max(0.0, seconds + micros / 1e6 - id_of(newest[0][0])[0] / 1000)
+    seconds, micros = now
+    return max(0.0, int(seconds) + int(micros) / 1e6 - newest[0][0][0] / 1000)
 
 
 def _replica(lease: Lease, left: float) -> Replica:

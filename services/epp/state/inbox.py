@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.epp.endpoints import Metrics
 from services.epp.others import Foreign
 from services.epp.pool import Pool
 from services.epp.records import Ended
@@ -89,7 +90,8 @@ class Inbox:
             batch = decode(data)
             if batch.owner == self.owner:
                 return batch.seq
-            self._apply(batch, age)
+            self._last[batch.owner] = max(self._last.get(batch.owner, 0.0), self._clock() - age)
+            self._apply(batch, age + batch.late_ms / 1000)
         except UnknownVersion:
             self.heard.unknown += 1
         except Corrupt:
@@ -99,19 +101,27 @@ class Inbox:
     def expire(self) -> list[str]:
         """Drop the load of those who have not been heard of for a lease, and return them."""
         gone = [owner for owner in self._last if not self.lives(owner)]
-        for owner in gone:
-            del self._last[owner], self._seqs[owner]
-            self._forget_requests(owner)
-            self._pool.waiting.pop(owner, None)
-            for slot in self._pool.inflight.others.left(owner):
-                self._pool.rest(slot)
-        if gone:
-            self._pool.news()
+        self._drop(gone)
         oldest = self._clock() - self._pool.limits.lease
         requests = self._pool.inflight.others.requests.values()
         for request in [one for one in requests if one.picked_at < oldest]:
             self._pool.inflight.unhear(request.id)
         return gone
+
+    def leave(self) -> None:
+        """Drop the load of everybody: nothing is heard any more."""
+        self._drop(list(self._last))
+
+    def _drop(self, owners: Sequence[str]) -> None:
+        for owner in owners:
+            del self._last[owner]
+            self._seqs.pop(owner, None)
+            self._forget_requests(owner)
+            self._pool.waiting.pop(owner, None)
+            for slot in self._pool.inflight.others.left(owner):
+                self._pool.rest(slot)
+        if owners:
+            self._pool.news()
 
     def _apply(self, batch: Batch, age: float) -> None:
         owner, now = batch.owner, self._clock()
@@ -121,7 +131,6 @@ class Inbox:
         if last is not None and batch.seq > last + 1:
             self._forget_requests(owner)
         self._seqs[owner] = batch.seq
-        self._last[owner] = max(self._last.get(owner, 0.0), now - age)
         slots = [self._slot(name) for name in batch.names]
         for pick in batch.picks:
             self._pick(owner, pick, slots, batch.names, now - age)
@@ -132,8 +141,8 @@ class Inbox:
             self._count(batch, slots)
             self._look(batch, now - age)
             self._queue(batch)
-            for end in batch.ends.get(self.owner, ()):
-                self._on_end(reading.ended(self._pool.name, decode_end(end)))
+        for end in batch.ends.get(self.owner, ()):
+            self._on_end(reading.ended(self._pool.name, decode_end(end)))
         self._learn(batch, now - age, slots if age < INSTRUCTIVE else ())
         self.heard.entries += batch.entries
 
@@ -211,7 +220,9 @@ class Inbox:
             address = at(batch.names, report.endpoint)
             metrics = reading.metrics(report, told_at)
             server = pool.get(address)
-            if server is not None and metrics.scraped_at > server.metrics.scraped_at:
+            if server is None or _older(metrics, server.metrics):
+                continue
+            if metrics.scraped_at > server.metrics.scraped_at:
                 self.looks[address] = metrics.scraped_at
                 pool.observe(address, metrics)
         for place in batch.missed:
@@ -249,3 +260,12 @@ class Inbox:
 
 def _nobody() -> None:
     """Wait for nothing."""
+
+
+def _older(metrics: Metrics, known: Metrics) -> bool:
+    """Say whether a look counts less than is known of the same process: it was held up on its way.
+
+    Where a server does not tell when it started, it may also have started anew. Then nothing is believed of it until
+    its looks are so old that this replica asks it itself, and sees.
+    """
+    return metrics.restarted_since(known) and metrics.started_at <= known.started_at

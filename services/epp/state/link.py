@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import structs
 from redis.exceptions import RedisError
 
 from services.epp.state.condition import Condition
@@ -39,7 +40,7 @@ LONG_AGO = -math.inf
 class Client(Protocol):
     """What is asked of a Redis client, whatever the topology behind it."""
 
-    def execute_command(self, *args: object) -> Awaitable[object]:
+    def execute_command(self, *args: bytes | str | float) -> Awaitable[object]:
         """Send a command and return its answer."""
 
     async def aclose(self) -> None:
@@ -86,7 +87,8 @@ class Link:
         self._warmed = warmed
         self._news = asyncio.Event()
         share.outbox.urgent = self._news.set
-        self._unsent: tuple[Batch, bytes] | None = None
+        self._unsent: tuple[Batch, float] | None = None
+        """What did not get through yet, and since when."""
         self._beat: Id | None = None
         """The last heartbeat."""
         self._wrote_at = self._beat_at = self._read_at = LONG_AGO
@@ -123,9 +125,11 @@ class Link:
             batch = self._share.outbox.take(whole=self._clock() >= self._beat_at)
             if batch is None:
                 return False
-            self._unsent = (batch, encode(batch))
+            self._unsent = (batch, self._clock())
+        batch, since = self._unsent
+        late = round(1000 * (self._clock() - since))
         try:
-            await self._send(*self._unsent)
+            await self._send(structs.replace(batch, late_ms=late) if late else batch)
         except BaseException:
             self._beat_at = LONG_AGO  # the others may have given up on us: all loads at once
             raise
@@ -166,8 +170,8 @@ class Link:
     async def _pause(self, since: float) -> None:
         await asyncio.sleep(max(0.0, since + self._pacing.batch - self._clock()))
 
-    async def _send(self, batch: Batch, data: bytes) -> None:
-        share, pacing = self._share, self._pacing
+    async def _send(self, batch: Batch) -> None:
+        share, pacing, data = self._share, self._pacing, encode(batch)
         if batch.whole:
             await self._check()
         self._wrote_at = sent_at = self._clock()
@@ -184,7 +188,8 @@ class Link:
         share.bytes += len(data)
         self._lag.sent(batch, sent_at, now)
         if batch.whole:
-            self._beat, self._beat_at = id_, now + pacing.lease / BEATS
+            self._beat = id_
+            self._beat_at = LONG_AGO if batch.late_ms else now + pacing.lease / BEATS
             lease = share.lease(degraded=self._condition.degraded_seconds, lag=self._lag.seconds)
             milliseconds = round(pacing.lease * 1000)
             await self._do("SET", share.key, encode_lease(lease), "PX", milliseconds, within=pacing.timeout)
@@ -220,6 +225,6 @@ class Link:
         else:
             self._lag.applied(age)
 
-    async def _do(self, *command: object, within: float) -> object:
+    async def _do(self, *command: bytes | str | float, within: float) -> object:
         async with asyncio.timeout(within):
             return await self._client.execute_command(*command)

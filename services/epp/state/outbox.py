@@ -42,8 +42,8 @@ MOST = 500
 """Picks in one batch: some 200 KB at most, and a few milliseconds to read."""
 SEED = 1_000
 """Latest picks that are told again when Redis has lost them."""
-LESSONS = 100
-"""Told each second at most: what they teach is the same, and each costs its readers some 15 µs."""
+LESSONS = 25
+"""Told each second at most: more of them say the same, and each costs all readers some 30 µs."""
 LONGEST_SESSION = 256
 """Characters of a session's id that is told: a client chooses it."""
 IDLE = Load()

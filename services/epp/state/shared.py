@@ -61,6 +61,7 @@ class Shared:
 
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
+        await asyncio.sleep(0)  # what was cut off while it connected closes in the loop's next turn
 
     @property
     def warm(self) -> bool:
@@ -106,6 +107,12 @@ class Shared:
             )
         return self._links[pool.name], share
 
+    def broke(self, pool: Pool, error: BaseException) -> None:
+        """Note that the exchange of `pool` ended by a bug: this replica goes on alone there."""
+        self._condition.failed(f"{pool.name} exchange", error)
+        if (share := self.shares.get(pool.name)) is not None:
+            share.inbox.leave()
+
     def drop(self, pool: str) -> None:
         """Forget a pool that is not configured any more."""
         self.shares.pop(pool, None)
@@ -115,8 +122,8 @@ class Shared:
         """Tell the replica that picked it how a request ended; False when no other replica that lives did."""
         share = self.shares.get(end.pool)
         owner = end.decision.partition("-")[0]
-        if share is None or not share.inbox.lives(owner):
-            return False
+        if share is None or (self._condition.up and not share.inbox.lives(owner)):
+            return False  # nobody can be heard while Redis is gone, and whoever picked it will be told after
         share.outbox.ended(owner, end)
         return True
 

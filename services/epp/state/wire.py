@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence, Sized
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 VERSION = 1
 FIELD = b"b"
 """The one field of a stream's entries."""
 
 
+Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+"""What is learnt from must be a number, and one that may be true: it would never be forgotten."""
+
+
 class Pick(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A prompt was sent to a server."""
 
-    number: int
+    number: Count
     """Of the decision among its replica's; 0 when its end is not told."""
     endpoint: int
     """Place in `Batch.names`, like `model`."""
     model: int
-    age_ms: int
-    prompt_tokens: int
-    output_tokens: int
-    context_tokens: int
-    held: int
+    age_ms: Count
+    prompt_tokens: Count
+    output_tokens: Count
+    context_tokens: Count
+    held: Count
     """Blocks of the prompt that the server already held."""
     parent: int
     """The last of these; 0 without."""
@@ -40,12 +47,12 @@ class Pick(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Move(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A prompt went to another server than the pick said."""
 
-    number: int
+    number: Count
     before: int
     after: int
     """Places in `Batch.names`."""
-    prompt_tokens: int
-    held: int
+    prompt_tokens: Count
+    held: Count
     """Blocks that the server before already held when it was picked."""
     blocks: bytes
     """All blocks of the prompt."""
@@ -69,11 +76,11 @@ class End(msgspec.Struct, array_like=True, frozen=True, gc=False):
     decision: str
     outcome: str
     served: str | None
-    status: int
-    attempts: int
-    seconds: float
-    sent_after: float | None
-    answered_after: float | None
+    status: Count
+    attempts: Count
+    seconds: Amount
+    sent_after: Amount | None
+    answered_after: Amount | None
     response_bytes: int
 
 
@@ -81,7 +88,7 @@ class Report(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a server said of itself: the fields of `Metrics`, and how long ago it was asked."""
 
     endpoint: int
-    age_ms: int
+    age_ms: Count
     waiting: int
     running: int
     kv_usage: float
@@ -100,13 +107,13 @@ class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     endpoint: int
     completed: bool
     broken: bool
-    ahead: float
-    batch: float
-    prompt_tokens: int
-    context_tokens: int
-    max_tokens: int
-    seconds: float
-    first_token: float | None
+    ahead: Amount
+    batch: Amount
+    prompt_tokens: Count
+    context_tokens: Count
+    max_tokens: Count
+    seconds: Amount
+    first_token: Amount | None
     output_tokens: int
 
 
@@ -124,7 +131,7 @@ class Band(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What waits of one priority."""
 
     priority: int
-    requests: int
+    requests: Count
     bytes: int
 
 
@@ -141,7 +148,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 
     version: int
     owner: str
-    seq: int
+    seq: Count
     """Counts the owner's batches for this pool from 1."""
     whole: bool
     """What is not in `vectors` is nothing."""
@@ -164,6 +171,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     bands: tuple[Band, ...] | None = None
     """All that waits; None where that has not changed."""
     served: tuple[Served, ...] = ()
+    late_ms: Count = 0
+    """To be added to every age: the batch waited so long for a Redis that did not answer."""
 
     @property
     def entries(self) -> int:

@@ -177,6 +177,14 @@ class Parts:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
 
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send the part `name` a signal, such as SIGSTOP."""
+        self._processes[name].send_signal(number)
+
+    def log(self, name: str) -> str:
+        """Return what the part `name` has written so far."""
+        return (self._folder / f"{name}.log").read_text(errors="replace")
+
     def start_all(self) -> None:
         """Start everything, Envoy last, because it asks the picker for members as soon as it runs."""
         for name in self._commands:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
+from services.epp.records import Ended, EndOutcome, Release
 from services.epp.state.lease import stream_key
 from services.epp.state.wire import FIELD, Batch, encode
 from tests.epp.stack import FakeServer, fake_server, until
@@ -234,3 +235,35 @@ async def test_a_stream_whose_clock_is_behind_is_read_from_its_beginning(redis, 
             await agree(ours, theirs, 10)
             await client.flushall()
             await agree(ours, theirs, 20)
+
+
+async def test_an_end_that_came_while_redis_was_gone_is_told_after(redis, llm):
+    """Whoever picked would count the request until its server is seen to have less."""
+    async with two(redis, llm) as (ours, theirs):
+        reservation = ours.pick(digest(text(500, 1)))
+        await redis.stop()
+        await until(lambda: not up(ours) and not up(theirs) and theirs.replicas() == 1)
+        end = Ended("llama", reservation.id, EndOutcome.COMPLETED, status=200, seconds=0.1)
+        assert not theirs.director.finish(end, Release.ACCESS_LOG)
+        assert ours.requests() == 1
+        await redis.start()
+        await until(lambda: ours.requests() == 0)
+
+    assert ours.value("epp_releases_total", by="access_log") == 1
+
+
+async def test_a_bug_in_the_exchange_makes_a_picker_stand_alone(redis, llm, monkeypatch):
+    """Others may have the same news to break over: it goes on to take requests."""
+    async with two(redis, llm) as (ours, theirs):
+        theirs.pick(digest(text(500, 1)))
+        await until(lambda: ours.requests() == 1)
+
+        def bug(data: bytes, age: float) -> int:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(ours.shared.shares["llama"].inbox, "take", bug)
+        await until(lambda: ours.requests() == 0 and ours.replicas() == 1)
+        assert not up(ours)
+        assert ours.parts.readiness.ready
+        ours.pick(digest(text(500, 2)))
+        await until(lambda: theirs.replicas() == 1)

@@ -101,15 +101,17 @@ class Valkey:
     port: int
     process: asyncio.subprocess.Process | None = None
     options: tuple[str, ...] = ()
+    bus: str = ""
+    """Its port among nodes of a cluster."""
 
     @property
     def url(self) -> str:
         return f"redis://{LOOPBACK}:{self.port}"
 
-    async def start(self, *options: str) -> None:
+    async def start(self) -> None:
         """Start it, empty."""
         keep_nothing = ("--save", "", "--appendonly", "no", "--loglevel", "warning")
-        arguments = ("--bind", LOOPBACK, "--port", str(self.port), *keep_nothing, *self.options, *options)
+        arguments = ("--bind", LOOPBACK, "--port", str(self.port), *keep_nothing, *self.options)
         self.process = await asyncio.create_subprocess_exec(
             str(VALKEY), *arguments, stdout=asyncio.subprocess.DEVNULL
         )
@@ -133,8 +135,8 @@ class Valkey:
 @contextlib.asynccontextmanager
 async def valkey(*options: str) -> AsyncIterator[Valkey]:
     """Run a server."""
-    server = Valkey(free_port())
-    await server.start(*options)
+    server = Valkey(free_port(), options=options)
+    await server.start()
     try:
         yield server
     finally:
