@@ -50,6 +50,8 @@ class Ask:
     """Seconds that the client is willing to wait for a place."""
     first_token_slo: float = math.inf
     """Seconds in which the client wants its first token."""
+    token_slo: float = math.inf
+    """Seconds in which it wants each further one."""
     proxy: str = ""
     """For whom it is picked; empty when that does not say."""
 
@@ -286,6 +288,7 @@ class Director:
                 endpoint=reservation.decision.servers[0].address if reservation else "",
                 prompt_bytes=ask.digest.prompt_bytes,
                 matched_bytes=prefix_bytes(entry.matched) if entry else 0,
+                stages=reservation.decision.stages if reservation else "",
             )
         )
 
@@ -308,6 +311,8 @@ def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int
         priority=situation.priority,
         fairness=ask.fairness,
         proxy=ask.proxy,
+        first_token_slo=ask.first_token_slo,
+        token_slo=ask.token_slo,
     )
 
 

@@ -16,7 +16,7 @@ from services.epp.flow.policies import Item
 from services.epp.flow.queues import Full, Queues
 from services.epp.flow.settings import Settings
 from services.epp.pool import Pool
-from services.epp.records import Observer, Release, Waited, WaitOutcome
+from services.epp.records import Enqueued, Observer, Release, Waited, WaitOutcome
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 
 EARLY = 0.5
@@ -81,7 +81,17 @@ class FlowControl:
                 pool, self._director, self.settings, self._now, self._observer
             )
             pool.news = gate.open
-        return gate.enter(ask, self._director.priority(ask), next(self._ids))
+        began, priority, outcome = self._now(), self._director.priority(ask), WaitOutcome.DISPATCHED
+        try:
+            entered = gate.enter(ask, priority, next(self._ids))
+            if isinstance(entered, Ticket):
+                outcome = WaitOutcome.WAITS
+        except Overloaded:
+            outcome = WaitOutcome.FULL
+            raise
+        finally:
+            self._observer.enqueued(Enqueued(priority, ask.fairness, outcome, self._now() - began))
+        return entered
 
     def waiting(self) -> Iterator[Waiting]:
         """Yield what waits now, by pool, priority and flow."""
@@ -142,10 +152,14 @@ class _Gate:
 
     def open(self) -> None:
         """Let in as many as there is room for."""
+        if not len(self._queues):
+            return
+        began = self._now()
         while (item := self._queues.first()) is not None and self._has_room():
             self._queues.serve(item)
             ticket = self._tickets.pop(item.id)
             self._place(ticket)
+        self._observer.dispatched(self._now() - began)
 
     def expire(self, ticket: Ticket) -> ExtProcError:
         """Take out a request whose time is up; return what its client is told."""
