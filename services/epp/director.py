@@ -16,6 +16,7 @@ from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
 from services.epp.records import Ended, Observer, Pick, PickOutcome, Release
+from services.epp.retry_after import retry_after
 from services.epp.scheduling.filters.ready import Ready
 from services.epp.scheduling.filters.subset import SubsetHint
 from services.epp.scheduling.interfaces import Decision, Detector, Scheduler, Situation
@@ -27,8 +28,6 @@ from services.openai.digest import Digest, prefix_bytes
 from services.openai.exact import Exact
 
 DROPPED = "x-llm-d-request-dropped-reason"
-RETRY_AFTER = "1"
-"""Seconds: a saturated server finishes some request within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +178,17 @@ class Director:
         """Return how full `pool` is: 1 and more is saturated."""
         return self._detector.saturation(self._clock(), pool.snapshot.servers, pool.inflight.loads)
 
+    def retry_after(self, pool: Pool, waiting: int = 0) -> str:
+        """Return the seconds after which a refused client of `pool` may find room; `waiting` requests come before it."""
+        loads = pool.inflight.loads
+        busy = sum(
+            max(loads[server.slot].requests, server.metrics.running + server.metrics.waiting)
+            for server in pool.snapshot.servers
+            if server.ready
+        )
+        saturation, seconds = self.saturation(pool), pool.fleet.typical.seconds
+        return str(retry_after(busy=busy, seconds=seconds, waiting=waiting, saturation=saturation))
+
     def _pick(self, ask: Ask, priority: int) -> Reservation:
         pool = self.pool(ask.pool)
         pool.inflight.expire()
@@ -232,7 +242,7 @@ class Director:
             raise Overloaded(
                 f"pool {pool.name!r} is saturated and the request's priority is {priority}",
                 reason="saturated",
-                headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated")),
+                headers=(("retry-after", self.retry_after(pool)), (DROPPED, "rejected-saturated")),
             )
 
     def priority(self, ask: Ask) -> int:

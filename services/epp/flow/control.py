@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from services.epp.director import DROPPED, RETRY_AFTER, Ask, Director, Reservation
+from services.epp.director import DROPPED, Ask, Director, Reservation
 from services.epp.flow.policies import Item
 from services.epp.flow.queues import Full, Queues
 from services.epp.flow.settings import Settings
@@ -141,7 +141,7 @@ class _Gate:
         except Full as error:
             self._tell(ask, item, WaitOutcome.FULL)
             raise self.director.refused(
-                ask, _saturated(f"{error.what} of pool {self.pool.name!r} is full")
+                ask, self._saturated(f"{error.what} of pool {self.pool.name!r} is full")
             ) from error
         for victim in evicted:
             self._evict(victim)
@@ -171,7 +171,7 @@ class _Gate:
                 Overloaded(
                     f"no server of pool {self.pool.name!r} became free in {ticket.seconds:g} s",
                     reason="ttl_expired",
-                    headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-ttl-expired")),
+                    headers=(("retry-after", self._retry_after()), (DROPPED, "rejected-ttl-expired")),
                 ),
             )
         self._tell(ticket.ask, ticket.item, WaitOutcome.NO_ENDPOINTS)
@@ -234,7 +234,7 @@ class _Gate:
         ticket = self._tickets.pop(item.id)
         self._tell(ticket.ask, item, WaitOutcome.EVICTED)
         if not ticket.future.done():
-            error = _saturated(f"pool {self.pool.name!r} is full, and others go first")
+            error = self._saturated(f"pool {self.pool.name!r} is full, and others go first")
             ticket.future.set_exception(self.director.refused(ticket.ask, error))
 
     def _take(self, ticket: Ticket) -> bool:
@@ -253,8 +253,9 @@ class _Gate:
             )
         )
 
+    def _retry_after(self) -> str:
+        return self.director.retry_after(self.pool, len(self._queues))
 
-def _saturated(message: str) -> Overloaded:
-    return Overloaded(
-        message, reason="saturated", headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated"))
-    )
+    def _saturated(self, message: str) -> Overloaded:
+        told = (("retry-after", self._retry_after()), (DROPPED, "rejected-saturated"))
+        return Overloaded(message, reason="saturated", headers=told)
