@@ -29,6 +29,14 @@ TURN = 16
 """Messages in a row after which others get the event loop, some milliseconds of decoding."""
 
 
+_SENTENCES = {
+    Trouble.GAP: "KV events are missing; a replay is asked for",
+    Trouble.LOST: "KV events are lost; what the server holds is learnt anew",
+    Trouble.RESTART: "the server tells as a new process; what it holds is learnt anew",
+    Trouble.FORMAT: "KV events cannot be read; what the server holds is learnt anew",
+}
+
+
 class Listener:
     """One subscription, and one place to ask for replays, for each member of one pool."""
 
@@ -195,7 +203,7 @@ class _Feed:
 
     def _bad(self, error: WireError) -> None:
         if not self._unread:
-            self._log.warning("KV events cannot be read", error=str(error))
+            self._log.warning("the first KV events that cannot be read", error=str(error))
         self._unread += 1
 
     def _report(self) -> None:
@@ -211,7 +219,7 @@ class _Feed:
         )
         for kind, count in (now - self._told).items():
             self._observer.trouble(self._pool.name, kind, count)
-            self._log.info("KV events", trouble=kind.value)
+            self._log.info(_SENTENCES[kind])
         self._told = now
 
 
