@@ -4,13 +4,14 @@
 
 Router, picker, real Envoy and two mock servers with small caches. Conversations of up to ten turns over 24 beginnings, six of
 them favoured, one request at a time; `beside` is the share of requests that goes to the servers past this gateway, as
-another gateway's would. Prefix affinity is the only scorer.
+another gateway's would.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
 import tempfile
 from pathlib import Path
@@ -21,23 +22,26 @@ from tests.tokens.vocabulary import text
 REQUESTS = 240
 SEEDS = (5, 6, 7)
 TURNS = 10
+SCORERS = ("cost-scorer", "prefix-cache-scorer")
+"""The default profile, and affinity without regard to load."""
 
 
 def main() -> None:
     """Run all and print a table."""
-    print("blocks  beside  estimate  told   (cached share of the prompts that went through the gateway)")
-    for blocks in (150, 300):
-        for beside in (0.0, 0.5):
-            shares = [asyncio.run(_mean(blocks, beside, told=told)) for told in (False, True)]
-            print(f"{blocks:6}  {beside:6.1f}  {shares[0]:8.3f}  {shares[1]:.3f}", flush=True)
+    print("Cached share of the prompts that went through the gateway")
+    print(f"{'scorer':20} blocks  beside  estimate  told")
+    for scorer, blocks, beside in itertools.product(SCORERS, (150, 300), (0.0, 0.5)):
+        shares = [asyncio.run(_mean(scorer, blocks, beside, told=told)) for told in (False, True)]
+        print(f"{scorer:20} {blocks:6}  {beside:6.1f}  {shares[0]:8.3f}  {shares[1]:.3f}", flush=True)
 
 
-async def _mean(blocks: int, beside: float, *, told: bool) -> float:
+async def _mean(scorer: str, blocks: int, beside: float, *, told: bool) -> float:
     settings = dataclasses.replace(TELLS, profile=dataclasses.replace(SMALL, kv_blocks=blocks))
     shares = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            async with stack(Path(folder), 1000 * blocks + seed, SERVED, told=told, settings=settings) as up:
+            port = 1000 * blocks + seed
+            async with stack(Path(folder), port, SERVED, told=told, scorer=scorer, settings=settings) as up:
                 shares.append(await _share(up, random.Random(seed), beside))
     return sum(shares) / len(shares)
 
