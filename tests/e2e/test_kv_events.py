@@ -154,7 +154,7 @@ def _with_router(config: dict[str, Any], port: int) -> dict[str, Any]:
     return config
 
 
-SERVED = "{server: SERVER, wait_seconds: 1}"
+SERVED = "{server: SERVER, wait_seconds: 30}"
 """Conversations and prompts by the first server's `/tokenize`."""
 
 
@@ -198,7 +198,7 @@ async def test_prompts_are_known_by_the_operators_own_vocabulary(tmp_path):
     """The router's file and the servers' agree; a prompt that nobody holds is believed to be nowhere."""
     vocabulary = str(write(tmp_path))
     settings = dataclasses.replace(TELLS, tokenizer=vocabulary)
-    async with stack(tmp_path, 70, f"{{file: {vocabulary}, wait_seconds: 1}}", settings=settings) as up:
+    async with stack(tmp_path, 70, f"{{file: {vocabulary}, wait_seconds: 30}}", settings=settings) as up:
         await up.complete(text(400), to=up.servers[1])
         await up.told()
         cached = await up.complete(text(400) + text(30, 3))
