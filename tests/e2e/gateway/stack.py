@@ -193,7 +193,7 @@ class Parts:
         return Gateway(
             f"http://127.0.0.1:{ports.gateway}",
             f"http://127.0.0.1:{ports.admin}",
-            {},
+            {"epp": f"http://127.0.0.1:{ports.epp.metrics}/metrics"},
             [],
             {pool: list(urls) for pool, urls in self.plan.endpoints.items()},
             self.plan.redis_url,
