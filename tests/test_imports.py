@@ -40,9 +40,19 @@ FORBIDDEN = {
         "asyncio",
         "logging",
     },
+    "tokens": {"services.bbr", "services.safety", "services.epp", "tools"},
     "epp/scheduling": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
     "epp/cost": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
 }
+
+PURE = (
+    "epp/kvevents/index.py",
+    "epp/kvevents/stream.py",
+    "epp/kvevents/wire.py",
+    "tokens/memory.py",
+    "tokens/prompts.py",
+)
+"""Cores that stand beside their transport."""
 
 
 def modules() -> list[Path]:
@@ -75,6 +85,13 @@ def test_a_package_imports_only_what_the_design_allows(folder):
         for name in reaches(imports(path), package)
     }
     assert found == set()
+
+
+@pytest.mark.parametrize("core", PURE)
+def test_a_core_beside_its_transport_knows_no_io(core):
+    """Time and messages are handed in."""
+    for package in ("asyncio", "logging", "structlog", "aiohttp", "zmq", "time", "tokenizers"):
+        assert not reaches(imports(SERVICES / core), package)
 
 
 @pytest.mark.parametrize(("package", "allowed"), [("grpc", TRANSPORT), ("services.pb", WIRE)])

@@ -15,10 +15,16 @@ from services.epp.director import Director
 from services.epp.endpoints import join
 from services.epp.proxies import Proxies
 from services.epp.records import Ended, EndOutcome, Observer, Release
+from services.openai.usage import Usage
 from services.pb import accesslog_pb2 as pb
 
 SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 METHOD = "StreamAccessLogs"
+
+SAFETY_NAMESPACE = "gw.safety"
+"""Carries `usage`, of answers that safety reads."""
+MOST = 1e9
+"""More is no count of tokens and no time."""
 
 _FINAL = frozenset({0, 6})
 """Access log types that mean the end: not set, and DownstreamEnd. Others are interim reports of a long request."""
@@ -99,6 +105,7 @@ def ended(entry: pb.HTTPAccessLogEntry) -> Ended | None:
     if "decision" not in own:
         return None
     outcome = _outcome(common.response_flags, entry.response.response_code_details)
+    told = _told(common.metadata)
     return Ended(
         pool=own["pool"].string_value if "pool" in own else "",
         decision=own["decision"].string_value,
@@ -109,8 +116,31 @@ def ended(entry: pb.HTTPAccessLogEntry) -> Ended | None:
         seconds=_seconds(common, "time_to_last_downstream_tx_byte") or _seconds(common, "duration") or 0.0,
         sent_after=_seconds(common, "time_to_first_upstream_tx_byte"),
         answered_after=_seconds(common, "time_to_first_upstream_rx_byte"),
+        first_token_after=_first_token(common, told),
         response_bytes=entry.response.response_body_bytes,
+        usage=_usage(told),
     )
+
+
+def _told(metadata: pb.Metadata) -> dict[str, float]:
+    """Return what a service that reads answers says of this one, where one does: counts of tokens, and a time."""
+    if SAFETY_NAMESPACE not in metadata.filter_metadata:
+        return {}
+    said = metadata.filter_metadata[SAFETY_NAMESPACE].fields
+    usage = said["usage"].struct_value.fields if "usage" in said else {}
+    return {name: value.number_value for name, value in usage.items() if 0 <= value.number_value <= MOST}
+
+
+def _usage(told: dict[str, float]) -> Usage | None:
+    if "completion" not in told:
+        return None
+    return Usage(*(int(told.get(name, 0)) for name in ("prompt", "completion", "cached")))
+
+
+def _first_token(common: pb.AccessLogCommon, told: dict[str, float]) -> float | None:
+    """Return when the first token came: the head is the proxy's to time, and the service says how long after it."""
+    head, first = _seconds(common, "time_to_first_upstream_rx_byte"), told.get("first")
+    return None if head is None or first is None else head + first
 
 
 def _outcome(flags: pb.ResponseFlags, details: str) -> EndOutcome:

@@ -8,7 +8,7 @@ from services.epp.director import Ask
 from services.epp.flow.config import seconds
 from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.proxies import proxy_name
-from services.epp.scheduling import subset
+from services.epp.scheduling import latency, subset
 from services.extproc.errors import BadRequest
 from services.extproc.events import Headers, Metadata, Request, Value
 from services.openai.dialects import Dialect, dialect_of
@@ -64,6 +64,7 @@ def ask_of(request: Request, pool: str, digest: Digest | None, peer: str = "") -
         first_token_slo=next(
             (_ms(name, value) for name, value in _given(headers, FIRST_TOKEN_SLO)), math.inf
         ),
+        token_slo=latency.wanted(headers, latency.TPOT) or math.inf,
         proxy=proxy_name(peer, node) if isinstance(node, str) else "",
     )
 

@@ -82,7 +82,7 @@ class KvEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic: str = ""
     """What the topics that count begin with; all of them when empty."""
     replay_timeout_seconds: Seconds = 5.0
-    check_seconds: Seconds = 2.0
+    check_seconds: Seconds = 5.0
     """After so long without a word a server is asked whether there was one that is lost."""
     max_blocks: Annotated[int, Meta(ge=1)] = DEFAULT_BLOCKS
     """Blocks times holders remembered for the pool."""

@@ -16,6 +16,7 @@ from services.epp.flow.policies import DEFAULT_FLOW
 from services.epp.inflight import PREFILL, Entry
 from services.epp.pool import Pool
 from services.epp.records import Ended, Observer, Pick, PickOutcome, Release
+from services.epp.retry_after import retry_after
 from services.epp.scheduling.filters.ready import Ready
 from services.epp.scheduling.filters.subset import SubsetHint
 from services.epp.scheduling.interfaces import Decision, Detector, Scheduler, Situation
@@ -27,8 +28,6 @@ from services.openai.digest import Digest, prefix_bytes
 from services.openai.exact import Exact
 
 DROPPED = "x-llm-d-request-dropped-reason"
-RETRY_AFTER = "1"
-"""Seconds: a saturated server finishes some request within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,8 @@ class Ask:
     """Seconds that the client is willing to wait for a place."""
     first_token_slo: float = math.inf
     """Seconds in which the client wants its first token."""
+    token_slo: float = math.inf
+    """Seconds in which it wants each further one."""
     proxy: str = ""
     """For whom it is picked; empty when that does not say."""
 
@@ -183,6 +184,17 @@ class Director:
         """Return how full `pool` is: 1 and more is saturated."""
         return self._detector.saturation(self._clock(), pool.snapshot.servers, pool.inflight.loads)
 
+    def retry_after(self, pool: Pool, waiting: int = 0) -> str:
+        """Return the seconds after which a refused client of `pool` may find room; `waiting` requests come before it."""
+        loads = pool.inflight.loads
+        busy = sum(
+            max(loads[server.slot].requests, server.metrics.running + server.metrics.waiting)
+            for server in pool.snapshot.servers
+            if server.ready
+        )
+        saturation, seconds = self.saturation(pool), pool.fleet.typical.seconds
+        return str(retry_after(busy=busy, seconds=seconds, waiting=waiting, saturation=saturation))
+
     def _pick(self, ask: Ask, priority: int) -> Reservation:
         pool = self.pool(ask.pool)
         pool.inflight.expire()
@@ -236,7 +248,7 @@ class Director:
             raise Overloaded(
                 f"pool {pool.name!r} is saturated and the request's priority is {priority}",
                 reason="saturated",
-                headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated")),
+                headers=(("retry-after", self.retry_after(pool)), (DROPPED, "rejected-saturated")),
             )
 
     def priority(self, ask: Ask) -> int:
@@ -291,6 +303,7 @@ class Director:
                 endpoint=reservation.decision.servers[0].address if reservation else "",
                 prompt_bytes=ask.digest.prompt_bytes,
                 matched_bytes=prefix_bytes(entry.matched) if entry else 0,
+                stages=reservation.decision.stages if reservation else "",
             )
         )
 
@@ -313,6 +326,8 @@ def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int
         priority=situation.priority,
         fairness=ask.fairness,
         proxy=ask.proxy,
+        first_token_slo=ask.first_token_slo,
+        token_slo=ask.token_slo,
     )
 
 

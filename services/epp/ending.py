@@ -40,6 +40,8 @@ def finished(entry: Entry, end: Ended, address: str, now: float) -> Finished:
         prompt_bytes=entry.prompt_bytes,
         response_bytes=end.response_bytes,
         total_seconds=end.seconds,
+        first_token_slo=entry.first_token_slo,
+        token_slo=entry.token_slo,
     )
 
 

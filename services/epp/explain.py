@@ -65,6 +65,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     chosen: list[str]
     """In the order to be tried; empty when a filter left nobody."""
     prefill: str = ""
+    encode: list[str] = []
     why: str
     now: float
     """The monotonic clock that `scraped_at` is of."""
@@ -99,6 +100,7 @@ def explain(
         profile=decision.profile,
         chosen=[server.address for server in decision.servers],
         prefill=decision.prefill.servers[0].address if decision.prefill else "",
+        encode=[server.address for server in decision.encode.servers] if decision.encode else [],
         why=why(decision),
         now=situation.now,
         chance=situation.chance,

@@ -38,6 +38,11 @@ class PoolCollector(Collector):
             for pool in self._pools.values():
                 family.add_metric((pool.name,), value(pool))
             yield family
+        yield GaugeMetricFamily(
+            "inference_extension_prefix_indexer_size",
+            "Different blocks in the prefix indexes of all pools.",
+            value=sum(len(pool.prefixes) for pool in self._pools.values()),
+        )
         yield from self._by_server()
         yield self._by_model()
         repaired = CounterMetricFamily(

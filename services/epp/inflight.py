@@ -6,6 +6,7 @@ reported) expires with its lease.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,9 @@ class Entry:
     """Size of the server's batch at the pick, in sequences."""
     proxy: str = ""
     """Which proxy it was picked for (`proxies.proxy_name`); empty when that did not say."""
+    first_token_slo: float = math.inf
+    token_slo: float = math.inf
+    """Seconds in which the client wants its first token and each further one."""
 
 
 LOOKS = 5

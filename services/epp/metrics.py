@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from importlib.metadata import version
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.epp.endpoints import split
 from services.epp.labels import Labels
-from services.epp.records import Ended, EndOutcome, Finished, Pick, PickOutcome, Release, ScrapeError, Waited
+from services.epp.records import (
+    Ended,
+    EndOutcome,
+    Enqueued,
+    Finished,
+    Pick,
+    PickOutcome,
+    Release,
+    ScrapeError,
+    Waited,
+)
 from services.epp.request_metrics import BYTES, SECONDS, RequestMetrics
 
 SCHEDULER_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+COMMIT = "INFERENCE_GATEWAY_COMMIT"
+"""The variable that names the commit an image was built from."""
 _RATIO = tuple(step / 10 for step in range(11))
 
 
@@ -43,6 +58,12 @@ class PrometheusObserver:
             buckets=BYTES,
             registry=registry,
         )
+        self._stages = Counter(
+            "llm_d_inference_scheduler_disagg_decision",
+            "Picks by the stages of disaggregated serving.",
+            ("model_name", "decision_type"),
+            registry=registry,
+        )
         self._releases = Counter(
             "epp_releases", "Requests taken off their server's load.", ("pool", "by"), registry=registry
         )
@@ -64,6 +85,9 @@ class PrometheusObserver:
             "epp_resolve_errors", "Names that did not resolve.", ("pool",), registry=registry
         )
         self._redis = Gauge("epp_redis_up", "Whether Redis answers; 0 also without one.", registry=registry)
+        Gauge(
+            "inference_extension_info", "Which build this is.", ("commit", "build_ref"), registry=registry
+        ).labels(os.environ.get(COMMIT, "unknown"), version("inference-gateway")).set(1)
         self._membership = Counter(
             "epp_membership_answers",
             "The proxy's answers to pushed membership.",
@@ -78,6 +102,8 @@ class PrometheusObserver:
         host, port = split(pick.endpoint) if pick.endpoint else ("", "")
         self._attempts.labels(pick.outcome.value, model, host, "", str(port)).inc()
         self._seconds.observe(pick.seconds)
+        if pick.stages:
+            self._stages.labels(model, pick.stages).inc()
         if pick.outcome is PickOutcome.PICKED and pick.prompt_bytes:
             self._hits.observe(pick.matched_bytes / pick.prompt_bytes)
             self._hit_bytes.observe(pick.matched_bytes)
@@ -85,6 +111,14 @@ class PrometheusObserver:
     def waited(self, waited: Waited) -> None:
         """Time the wait at the gate."""
         self._of_requests.waited(waited)
+
+    def enqueued(self, enqueued: Enqueued) -> None:
+        """Time how the gate receives."""
+        self._of_requests.enqueued(enqueued)
+
+    def dispatched(self, seconds: float) -> None:
+        """Time the gate's turns."""
+        self._of_requests.dispatched(seconds)
 
     def finished(self, done: Finished) -> None:
         """Measure the request."""

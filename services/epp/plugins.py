@@ -27,8 +27,8 @@ from services.epp.scheduling.filters.role import DecodeRole, EncodeRole, Prefill
 from services.epp.scheduling.filters.slo_headroom import SloHeadroomTier
 from services.epp.scheduling.filters.utilization import UtilizationLimits
 from services.epp.scheduling.handlers.by_header import HeaderProfile
-from services.epp.scheduling.handlers.deciders import AlwaysDisaggregate, PrefixBased
-from services.epp.scheduling.handlers.disagg import Disagg
+from services.epp.scheduling.handlers.deciders import AlwaysDisaggregate, Multimodal, PrefixBased
+from services.epp.scheduling.handlers.disagg import Disagg, pd_profile
 from services.epp.scheduling.handlers.single import SingleProfile
 from services.epp.scheduling.pickers.max_score import MaxScore
 from services.epp.scheduling.pickers.power_of_two import PowerOfTwo
@@ -99,7 +99,9 @@ BUILTIN: Mapping[str, Callable[..., object]] = {
     "single-profile-handler": SingleProfile,
     "header-profile-handler": HeaderProfile,
     "disagg-profile-handler": Disagg,
+    "pd-profile-handler": pd_profile,
     "always-disagg-pd-decider": AlwaysDisaggregate,
+    "always-disagg-multimodal-decider": Multimodal,
     "prefix-based-pd-decider": PrefixBased,
     "utilization-detector": Utilization,
     "concurrency-detector": Concurrency,

@@ -147,7 +147,6 @@ class Pool:
             return
         if metrics.restarted_since(server.metrics):
             self.prefixes.clear(server.slot)
-            self.exact.doubt(server.slot)
             self.fleet.admit(server.slot)
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,6 +113,9 @@ class Finished:
     response_bytes: int = 0
     total_seconds: float = 0.0
     """As its client saw it: from its start, waiting for a place included."""
+    first_token_slo: float = math.inf
+    token_slo: float = math.inf
+    """Seconds in which the client wanted its first token and each further one."""
 
 
 class WaitOutcome(enum.StrEnum):
@@ -122,6 +126,8 @@ class WaitOutcome(enum.StrEnum):
     EXPIRED = "EvictedTTL"
     NO_ENDPOINTS = "EvictedNoEndpoints"
     CLIENT_LEFT = "EvictedContextCancelled"
+    WAITS = "NotYetFinalized"
+    """Nothing yet: it has a place in the queue."""
     EVICTED = "EvictedOther"
     """A request of a higher priority took its place in the queue."""
 
@@ -136,6 +142,17 @@ class Waited:
     fairness: str
     outcome: WaitOutcome
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """A request has come to the gate, and was let in, refused or told to wait."""
+
+    priority: int
+    fairness: str
+    outcome: WaitOutcome
+    seconds: float
+    """What that took."""
 
 
 class ScrapeError(enum.StrEnum):
@@ -159,6 +176,8 @@ class Pick:
     endpoint: str = ""
     prompt_bytes: int = 0
     matched_bytes: int = 0
+    stages: str = ""
+    """Of disaggregated serving (`Decision.stages`); empty without it."""
 
 
 class Observer(Protocol):
@@ -169,6 +188,12 @@ class Observer(Protocol):
 
     def waited(self, waited: Waited) -> None:
         """Note what became of a request under flow control, which may have waited no time at all."""
+
+    def enqueued(self, enqueued: Enqueued) -> None:
+        """Note how long it took to receive a request at the gate."""
+
+    def dispatched(self, seconds: float) -> None:
+        """Note how long it took to let in whoever there was room for."""
 
     def finished(self, done: Finished) -> None:
         """Note all that is known of a request that was in flight here and has ended."""
@@ -199,6 +224,12 @@ class Silent:
         """Tell nobody."""
 
     def waited(self, waited: Waited) -> None:
+        """Tell nobody."""
+
+    def enqueued(self, enqueued: Enqueued) -> None:
+        """Tell nobody."""
+
+    def dispatched(self, seconds: float) -> None:
         """Tell nobody."""
 
     def finished(self, done: Finished) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.epp.labels import Labels
-from services.epp.records import EndOutcome, Finished, Pick, PickOutcome, Waited
+from services.epp.records import EndOutcome, Enqueued, Finished, Pick, PickOutcome, Waited
 
 MODEL = ("model_name", "target_model_name")
 """Both are the model after aliases and rewrites: the router in front has resolved them."""
@@ -22,6 +22,10 @@ TOKEN_SECONDS = (
 NORMALIZED_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BYTES = tuple(64 * 2**power for power in range(25))
 TOKENS = (1, *(8 * 2**power for power in range(18)))
+QUICK_SECONDS = (
+    *(0.000_01, 0.000_02, 0.000_05, 0.0001, 0.0002, 0.0005),
+    *(0.001, 0.002, 0.005, 0.01, 0.05, 0.1),
+)
 WAIT_SECONDS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 
 _ERRORS = {
@@ -70,6 +74,25 @@ class RequestMetrics:
         self._cached = self._histogram(
             "prompt_cached_tokens", "Tokens of the prompt that the server had.", TOKENS
         )
+        self._violations = Counter(
+            "inference_objective_request_slo_violation",
+            "Answers that came later than their request wanted: the first token (ttft), or a further one (tpot).",
+            (*MODEL, "type"),
+            registry=registry,
+        )
+        self._enqueued = Histogram(
+            "inference_extension_flow_control_request_enqueue_duration_seconds",
+            "To receive a request at the gate.",
+            ("fairness_id", "priority", "outcome"),
+            buckets=QUICK_SECONDS,
+            registry=registry,
+        )
+        self._cycles = Histogram(
+            "inference_extension_flow_control_dispatch_cycle_duration_seconds",
+            "To let in whoever there is room for.",
+            buckets=QUICK_SECONDS,
+            registry=registry,
+        )
         self._waited = Histogram(
             "inference_extension_flow_control_request_queue_duration_seconds",
             "Time at the gate of a pool.",
@@ -91,6 +114,15 @@ class RequestMetrics:
         flow = (self._labels.fairness(waited.fairness), str(waited.priority), waited.pool, model, model)
         self._waited.labels(*flow, waited.outcome.value).observe(waited.seconds)
 
+    def enqueued(self, enqueued: Enqueued) -> None:
+        """Time how a request was received."""
+        flow = (self._labels.fairness(enqueued.fairness), str(enqueued.priority))
+        self._enqueued.labels(*flow, enqueued.outcome.value).observe(enqueued.seconds)
+
+    def dispatched(self, seconds: float) -> None:
+        """Time a turn of the gate."""
+        self._cycles.observe(seconds)
+
     def finished(self, done: Finished) -> None:
         """Measure a request that has ended."""
         model = self._labels.model(done.model)
@@ -100,6 +132,8 @@ class RequestMetrics:
             return
         for histogram, value in self._measured(done):
             histogram.labels(model, model).observe(value)
+        for kind in _violations(done):
+            self._violations.labels(model, model, kind).inc()
 
     def _measured(self, done: Finished) -> list[tuple[Histogram, float]]:
         values: list[tuple[Histogram, float]] = [
@@ -113,15 +147,30 @@ class RequestMetrics:
             values.append((self._cached, done.cached_tokens))
         if done.output_tokens:
             values.append((self._normalized, done.total_seconds / done.output_tokens))
-        first = done.first_byte if done.first_token is None else done.first_token
-        if done.stream and first is not None:
+        first, further = _latencies(done)
+        if first is not None:
             values.append((self._first_token, first))
-            if done.output_tokens > 1:
-                values.append((self._per_token, max(0.0, done.seconds - first) / (done.output_tokens - 1)))
+        if further is not None:
+            values.append((self._per_token, further))
         return values
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"inference_objective_{name}", text, MODEL, buckets=buckets, registry=self._registry)
+
+
+def _latencies(done: Finished) -> tuple[float | None, float | None]:
+    """Return the seconds to a stream's first token and between two further ones, as far as they are known."""
+    first = done.first_byte if done.first_token is None else done.first_token
+    if not done.stream or first is None:
+        return None, None
+    further = max(0.0, done.seconds - first) / (done.output_tokens - 1) if done.output_tokens > 1 else None
+    return first, further
+
+
+def _violations(done: Finished) -> list[str]:
+    first, further = _latencies(done)
+    late = (("ttft", first, done.first_token_slo), ("tpot", further, done.token_slo))
+    return [kind for kind, seconds, wanted in late if seconds is not None and seconds > wanted]
 
 
 def _error(done: Finished) -> str | None:

@@ -8,13 +8,12 @@ _DISCOVERY = "members are told under $.pools[].endpoints and $.pools[].dns"
 _METRICS = "servers are asked for vLLM's metrics, under $.pools[].metrics"
 _PRODUCER = "the prefix index and the load in flight are always there and need no producer"
 _LATENCY = "latency is estimated in this process, learnt from what finished; there is no predictor beside it"
-_IMAGES = "a digest does not tell images from text"
+_IMAGES = "a digest does not tell one image from another"
 _ONE_CLUSTER = "one gateway serves one cluster"
 
 PLUGINS: Mapping[str, str] = {
     "active-request-filter": "use utilization-filter with the metric active-requests",
     "agent-identity": "flows are told apart by the fairness id's header",
-    "always-disagg-multimodal-decider": _IMAGES,
     "burst-prefix-cache-producer": _PRODUCER + "; a prompt counts as sent at once",
     "data-parallel-profile-handler": "each port is an endpoint of its own: list them all under $.pools[].endpoints",
     "dcgm-data-source": _METRICS,
@@ -40,7 +39,6 @@ PLUGINS: Mapping[str, str] = {
     "multicluster-topology-scorer": _ONE_CLUSTER + "; use zone-affinity-scorer",
     "p2p-source-producer": "no server is told to fetch another's cache",
     "passthrough-parser": "a path that is no inference API is always passed, and picked by load",
-    "pd-profile-handler": "use disagg-profile-handler, with deciders.prefill",
     "precise-prefix-cache-producer": "tell where the events are under $.pools[].kv_events",
     "predicted-latency-producer": _LATENCY,
     "probabilistic-admitter": "requests with a negative priority are shed when their pool is saturated",

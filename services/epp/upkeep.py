@@ -71,6 +71,7 @@ class Upkeep(contextlib.AsyncExitStack):
                 loops = contextlib.AsyncExitStack()
                 self._running[name] = (spec, loops)
                 await self._start(spec, loops)
+        self._heard()
 
     def failed(self, error: BaseException) -> None:
         """Say that a loop broke, which is a bug, and take no more requests: what is known grows old."""
@@ -130,8 +131,7 @@ class Upkeep(contextlib.AsyncExitStack):
     def _heard(self) -> None:
         """Say whether all is known of every server that should tell of its cache."""
         pools = [self._pools[name] for name, (spec, _) in self._running.items() if spec.kv_events]
-        slots = [(pool, server.slot) for pool in pools for server in pool.snapshot.servers]
-        self._views.set(all(pool.exact.whole(slot) for pool, slot in slots))
+        self._views.set(all(map(_told, pools)))
 
     def _looked(self) -> None:
         """Take requests once every pool has been looked at and what other replicas know is known here too.
@@ -147,6 +147,11 @@ class Upkeep(contextlib.AsyncExitStack):
         """Tell the proxy."""
         self._changes.notify()
         self._looked()
+
+
+def _told(pool: Pool) -> bool:
+    servers = pool.snapshot.servers
+    return bool(servers) and all(pool.exact.whole(server.slot) for server in servers)
 
 
 def _session() -> aiohttp.ClientSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from services.safety.prompt import encoding_of, judge_answer, judge_prompt, medi
 from services.safety.providers.base import Context, Provider
 from services.safety.remote import ask, merge
 from services.safety.shadow import Shadow, Shadows
+from services.safety.usage import Toll
 from services.safety.verdict import Direction, State
 
 MODEL_HEADER = "x-gateway-model-name"
@@ -56,6 +58,7 @@ class Safety:
         *,
         nonce: Callable[[], str] = lambda: "",
         shadows: Shadows | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policies = policies
         self.observer = observer
@@ -63,6 +66,7 @@ class Safety:
         self.providers = providers or {}
         self.nonce = nonce
         self.shadows = shadows or Shadows()
+        self.clock = clock
 
     def open(self, context: Mapping[str, str]) -> SafetyExchange:
         """Start an exchange."""
@@ -92,6 +96,7 @@ class SafetyExchange(Exchange):
         self._stream: StreamedAnswer | None = None
         self._tally = self._new_tally()  # of the answer
         self._shadow: Shadow | None = None
+        self._toll: Toll | None = None
 
     def decides_on_headers(self, request: Request) -> bool:
         """Spare the body of a prompt that nobody judges, unless it is needed to know whose it is."""
@@ -134,6 +139,7 @@ class SafetyExchange(Exchange):
             self._stream = StreamedAnswer(
                 side, self._tally, self._asker(Direction.RESPONSE, side, self._tally)
             )
+            self._toll = Toll(self._service.clock(), stream=True)
             return Stream(Forward(remove_headers=("content-length",)))
         if is_json:
             return Hold()
@@ -146,7 +152,11 @@ class SafetyExchange(Exchange):
         out = await self._stream.feed(chunk.data, end=chunk.end)
         if self._shadow is not None:
             self._shadow.feed(chunk.data)
-        return Emit(out, end=self._stream.ended)
+        ended = self._stream.ended
+        told = (
+            self._toll.feed(chunk.data, self._service.clock(), end=chunk.end or ended) if self._toll else {}
+        )
+        return Emit(out, end=ended, metadata=told)
 
     async def response_body(self, body: bytes) -> BodyDecision:
         """Judge a whole answer."""
@@ -154,7 +164,10 @@ class SafetyExchange(Exchange):
         changed = await judge_answer(
             body, side, self._asker(Direction.RESPONSE, side, self._tally), self._tally, self._encoding
         )
-        return self._answer(side, body, changed)
+        decision = self._answer(side, body, changed)
+        if isinstance(decision, Reject) or self._encoding:
+            return decision
+        return replace(decision, metadata=Toll(0.0, stream=False).feed(body, 0.0, end=True))
 
     async def response_overflow(self, held: bytes) -> Forward | Reject:
         """Decide on an answer that is too long to hold."""

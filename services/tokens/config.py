@@ -22,7 +22,7 @@ class TokenSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """A vLLM server of the model, as `http://host:port`: its `/tokenize` renders the model's own chat template."""
     block_size: Annotated[int, Meta(ge=1)] = 16
     """Tokens in a block of the servers' KV cache: vLLM's `--block-size`. Hashes of another size match nothing."""
-    wait_seconds: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    wait_seconds: Annotated[float, Meta(ge=0, le=30)] = 0.0
     """How long a request waits for its tokens. Without a wait they are there for the next turn of its conversation."""
     timeout_seconds: Seconds = 5.0
     """Of one answer of the server."""

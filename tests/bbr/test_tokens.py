@@ -16,7 +16,7 @@ from tests.tokens.vocabulary import text, write
 CONFIG = """
 models: [{name: llama, adapters: [food]}, {name: plain}]
 aliases: {l: llama}
-tokens: {llama: {file: FILE, wait_seconds: 1}}
+tokens: {llama: {file: FILE, wait_seconds: 30}}
 """
 
 

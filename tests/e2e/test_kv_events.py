@@ -73,17 +73,20 @@ async def stack(
     *,
     told: bool = True,
     router: bool = True,
+    scorer: str = "",
     settings: Settings = TELLS,
 ) -> AsyncIterator[Stack]:
     """Run two servers behind the gateway; `tokens` is where tokens come from, in the first service's configuration.
 
-    Not `told`: the estimate alone. Without the `router` the picker reads bodies.
+    Not `told`: the estimate alone. Without the `router` the picker reads bodies. The `scorer` is the one of prefixes.
     """
     async with contextlib.AsyncExitStack() as running_:
         enter = running_.enter_async_context
         servers = [await enter(serve(dataclasses.replace(settings, seed=number))) for number in range(2)]
         source = tokens.replace("SERVER", servers[0].url)
-        ports, epp = await enter(picker(_epp(servers, told=told, tokens="" if router else source)))
+        ports, epp = await enter(
+            picker(_epp(servers, told=told, tokens="" if router else source, scorer=scorer))
+        )
         await until(lambda: epp.readiness.ready and (not told or epp.details["kv_events"].ready))
         port = any_port(seed)
         config = envoy_config(epp=ports.grpc, port=port, digest="-" if router else "")
@@ -108,7 +111,7 @@ async def _open(session: aiohttp.ClientSession, url: str) -> None:
                     return
 
 
-def _epp(servers: Sequence[ModelServer], *, told: bool, tokens: str) -> EndpointPickerConfig:
+def _epp(servers: Sequence[ModelServer], *, told: bool, tokens: str, scorer: str) -> EndpointPickerConfig:
     members = [
         f"{{url: 'http://127.0.0.1:{server.port}', labels: {{inference-gateway/kv-events-port: '{server.core.events.port}', "
         f"inference-gateway/kv-replay-port: '{server.core.events.replay_port}'}}}}"
@@ -117,7 +120,7 @@ def _epp(servers: Sequence[ModelServer], *, told: bool, tokens: str) -> Endpoint
     ]
     events = "kv_events: {check_seconds: 0.1}, " if told else ""
     events += f"tokens: {tokens}, " if tokens else ""
-    scorer = "precise-prefix-cache-scorer" if told else "prefix-cache-scorer"
+    scorer = scorer or ("precise-prefix-cache-scorer" if told else "prefix-cache-scorer")
     return parse(
         f"""
         apiVersion: llm-d.ai/v1alpha1
@@ -151,7 +154,7 @@ def _with_router(config: dict[str, Any], port: int) -> dict[str, Any]:
     return config
 
 
-SERVED = "{server: SERVER, wait_seconds: 1}"
+SERVED = "{server: SERVER, wait_seconds: 30}"
 """Conversations and prompts by the first server's `/tokenize`."""
 
 
@@ -195,7 +198,7 @@ async def test_prompts_are_known_by_the_operators_own_vocabulary(tmp_path):
     """The router's file and the servers' agree; a prompt that nobody holds is believed to be nowhere."""
     vocabulary = str(write(tmp_path))
     settings = dataclasses.replace(TELLS, tokenizer=vocabulary)
-    async with stack(tmp_path, 70, f"{{file: {vocabulary}, wait_seconds: 1}}", settings=settings) as up:
+    async with stack(tmp_path, 70, f"{{file: {vocabulary}, wait_seconds: 30}}", settings=settings) as up:
         await up.complete(text(400), to=up.servers[1])
         await up.told()
         cached = await up.complete(text(400) + text(30, 3))

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.gateway.stack import OTHER, Parts
+from tests.e2e.gateway.stack import BASE, OTHER, Parts
 from tests.e2e.harness.wait import wait_until
 
 pytestmark = pytest.mark.e2e
+
+ENVOY, CHAT = "envoy", "/v1/chat/completions"
+IN_FLIGHT, GONE = "epp_inflight_requests", "epp_releases_total"
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +98,30 @@ def test_envoy_starts_again_with_the_same_members(parts):
     finally:
         parts.start("envoy")
     wait_until(lambda: works(parts), "Envoy is back")
+
+
+def test_what_a_killed_envoy_had_in_flight_counts_no_more(parts):
+    """It reports no end any more; the picker sees its streams break, and the next Envoy begins with idle servers."""
+    gateway = parts.gateway
+    wait_until(lambda: gateway.metric("epp", IN_FLIGHT) == 0, "nothing is in flight before")
+    body = {
+        "model": BASE,
+        "max_tokens": 1000,
+        "stream": True,
+        "messages": [{"role": "user", "content": "go on"}],
+    }
+    slow = {"x-mock-token-ms": "50"}
+    gone = gateway.metric("epp", GONE)
+    with gateway.http.stream("POST", f"{gateway.gateway}{CHAT}", json=body, headers=slow) as answer:
+        chunks = answer.iter_bytes()
+        next(chunks)
+        wait_until(lambda: gateway.metric("epp", IN_FLIGHT) == 1, "one request is counted")
+        parts.kill(ENVOY)
+        with pytest.raises(httpx.TransportError):
+            list(chunks)
+    try:
+        wait_until(lambda: gateway.metric("epp", IN_FLIGHT) == 0, "the request is forgotten")
+    finally:
+        parts.start(ENVOY)
+    assert gateway.metric("epp", GONE) == gone + 1
+    wait_until(lambda: works(parts), "another Envoy is there")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -25,6 +25,7 @@ from services.epp.director import Ask
 from services.epp.proxies import Proxies
 from services.epp.records import Ended, EndOutcome, Release, Silent
 from services.openai.digest import Digest
+from services.openai.usage import Usage
 from services.pb import accesslog_pb2 as pb
 from tests.epp.world import Clock, address, director_of, pool_of
 
@@ -82,14 +83,18 @@ def entry(
     kind: AccessLogType = AccessLogType.DownstreamEnd,
     flags: Sequence[str] = (),
     details: str = "via_upstream",
+    usage: Mapping[str, float] | None = None,
 ) -> HttpAccessLogEntry:
     own = {} if decision is None else {"decision": decision, "pool": pool}
     fields = {key: Value(string_value=value) for key, value in own.items()}
+    namespaces = {"gw.epp": Struct(fields=fields)} if fields else {}
+    if usage is not None:
+        namespaces["gw.safety"] = Struct.from_dict({"usage": dict(usage)})
     host, _, port = served.rpartition(":")
     remote = Address(socket_address=SocketAddress(address=host, port_value=int(port))) if served else None
     return HttpAccessLogEntry(
         common_properties=AccessLogCommon(
-            metadata=Metadata(filter_metadata={"gw.epp": Struct(fields=fields)} if fields else {}),
+            metadata=Metadata(filter_metadata=namespaces),
             upstream_remote_address=remote,
             response_flags=_flags(flags),
             access_log_type=kind,
@@ -186,6 +191,23 @@ def test_flags_become_one_outcome(rig, flags, expected):
 
     assert rig.seen.ends[0].outcome is expected
     assert rig.in_flight == 0
+
+
+def test_what_safety_read_comes_back_with_the_end(rig):
+    """The server's own counts, and when the first token came after the head at 0.03 s."""
+    told = {"prompt": 11, "completion": 20, "cached": 8, "first": 0.5}
+    rig.receive(entry(rig.pick()[0], usage=told))
+
+    assert rig.seen.ends[0].usage == Usage(prompt=11, completion=20, cached=8)
+    assert rig.seen.ends[0].first_token_after == pytest.approx(0.53)
+
+
+@pytest.mark.parametrize("told", [{}, {"completion": -1}, {"completion": 1e12}, {"prompt": 5}])
+def test_counts_that_cannot_be_are_none(rig, told):
+    """Estimates from bytes stand in."""
+    rig.receive(entry(rig.pick()[0], usage=told))
+
+    assert (rig.seen.ends[0].usage, rig.seen.ends[0].first_token_after) == (None, None)
 
 
 def test_a_route_that_ends_a_stream_shows_in_the_details_alone(rig):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from services.epp.answer import MOST, AnswerReader
+from services.epp.answer import AnswerReader
 from services.epp.ending import estimated_output, finished
 from services.epp.inflight import Entry
 from services.epp.records import Ended, EndOutcome
 from services.extproc.events import Headers, ResponseChunk, ResponseHead
 from services.openai.usage import Usage
+from services.openai.usage_reader import MOST
 
 ENTRY = Entry(
     "d", 0, 100.0, 40, 20, model="m", stream=True, context_tokens=100, prompt_bytes=400, fairness="f"

@@ -9,7 +9,7 @@ from services.epp.config import EndpointPickerConfig
 from services.epp.scheduling.handlers.by_header import ByHeader
 from services.epp.scheduling.handlers.by_pool import ByPool
 from services.epp.scheduling.handlers.deciders import PrefixBased
-from services.epp.scheduling.handlers.disagg import PrefillDecode
+from services.epp.scheduling.handlers.disagg import Stages
 from services.epp.scheduling.profile import Profile
 from services.epp.scheduling.saturation import Utilization
 from services.extproc.config import ConfigError, parse
@@ -55,10 +55,12 @@ def test_a_file_for_disaggregated_serving_is_understood():
     assembly = made(DISAGGREGATED)
     scheduler = assembly.scheduler
 
-    assert isinstance(scheduler, PrefillDecode)
-    assert scheduler.decider == PrefixBased(512)
-    assert isinstance(scheduler.prefill, Profile)
-    assert [step.name for step in scheduler.prefill.filters] == ["p"]
+    assert isinstance(scheduler, Stages)
+    assert scheduler.encode is None
+    assert scheduler.prefill is not None
+    assert scheduler.prefill.decider == PrefixBased(512)
+    assert isinstance(scheduler.prefill.profile, Profile)
+    assert [step.name for step in scheduler.prefill.profile.filters] == ["p"]
     assert assembly.detector == Utilization(9)
 
 
@@ -162,8 +164,8 @@ def test_a_pool_may_have_a_profile_of_its_own():
             r"disagg-profile-handler: profiles.decode: no profile 'decode' under \$.schedulingProfiles",
         ),
         (
-            "plugins: [{type: disagg-profile-handler, parameters: {deciders: {encode: x}}}]",
-            r"\$.plugins\[0\]: parameters.deciders: .*unknown field `encode`",
+            "plugins: [{type: disagg-profile-handler, parameters: {deciders: {transcode: x}}}]",
+            r"\$.plugins\[0\]: parameters.deciders: .*unknown field `transcode`",
         ),
         (
             "schedulingProfiles: [{name: a, plugins: []}, {name: a, plugins: []}]",

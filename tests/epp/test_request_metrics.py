@@ -96,7 +96,8 @@ def test_a_failure_is_an_error_and_not_a_measurement(registry, metrics, finished
 def test_a_client_that_left_is_neither(registry, metrics):
     """It is no failure of a server."""
     metrics.finished(done(EndOutcome.CLIENT_LEFT, status=200))
-    assert not [s for family in registry.collect() for s in family.samples if s.value]
+    samples = [s for family in registry.collect() for s in family.samples]
+    assert not [s for s in samples if s.value and not s.name.endswith("_created")]
 
 
 def test_a_refusal_is_counted_as_request_and_error(registry, metrics):
@@ -154,3 +155,21 @@ def test_running_requests_and_queues_are_shown(registry):
     assert registry.get_sample_value(f"{PREFIX}_running_requests", {"model_name": "m"}) == 3
     server = {"name": "llama", "model_server_pod": address(1)}
     assert registry.get_sample_value("inference_pool_per_pod_queue_size", server) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"first_token_slo": 0.5, "token_slo": 1.0}, {"ttft": 1.0, "tpot": None}),
+        ({"first_token_slo": 2.0, "token_slo": 0.1}, {"ttft": None, "tpot": 1.0}),
+        ({"first_token_slo": 2.0, "token_slo": 1.0}, {"ttft": None, "tpot": None}),
+        ({}, {"ttft": None, "tpot": None}),
+    ],
+)
+def test_an_answer_that_came_later_than_wanted_is_counted(registry, metrics, more, expected):
+    """A first token after one second, and four further ones in two."""
+    metrics.finished(done(status=200, stream=True, seconds=3.0, first_token=1.0, output_tokens=5, **more))
+    labels = {"model_name": "m", "target_model_name": "m"}
+    name = "inference_objective_request_slo_violation_total"
+    found = {kind: registry.get_sample_value(name, labels | {"type": kind}) for kind in ("ttft", "tpot")}
+    assert found == expected

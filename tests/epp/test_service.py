@@ -189,7 +189,7 @@ async def test_the_objective_header_has_an_alias(name):
     answer = EndpointPicker(director).refuse(refusal.value, asked)
 
     assert answer.status == 429
-    assert dict(answer.headers)["retry-after"] == "1"
+    assert dict(answer.headers)["retry-after"] == "3", "four of nine are too many and one more; nine take 4 s"
     assert dict(answer.headers)["x-llm-d-request-dropped-reason"] == "rejected-saturated"
 
 

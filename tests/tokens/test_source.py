@@ -64,7 +64,7 @@ async def test_a_vocabulary_tokenizes_plain_prompts(tmp_path):
     """As the library does, with the beginning that the model was trained with, under adapter and salt."""
     path = write(tmp_path)
     wanted = ask(prompt=text(300), adapter="food", cache_salt="tenant")
-    async with source(file=str(path), wait_seconds=1) as (tokens, notes):
+    async with source(file=str(path), wait_seconds=30) as (tokens, notes):
         found = await tokens.exact(wanted)
     ids = Tokenizer.from_file(str(path)).encode(text(300)).ids
     assert ids[0] == 0
@@ -88,7 +88,7 @@ async def test_nothing_waits_and_the_next_turn_finds_what_was_learnt(tmp_path):
 
 async def test_a_prompt_that_is_nearly_known_is_not_tokenized_again(tmp_path):
     """A long conversation would else be tokenized as often as it has turns."""
-    async with source(file=str(write(tmp_path)), wait_seconds=1) as (tokens, notes):
+    async with source(file=str(write(tmp_path)), wait_seconds=30) as (tokens, notes):
         await tokens.exact(ask(prompt=text(1000)))
         await tokens.exact(ask(prompt=text(1000) + " and more"))
     assert notes.outcomes == {Outcome.TOKENIZED: 1}
@@ -96,7 +96,7 @@ async def test_a_prompt_that_is_nearly_known_is_not_tokenized_again(tmp_path):
 
 async def test_ids_need_no_vocabulary(tmp_path):
     """A client that sends tokens has said all; what is no id is only not known."""
-    async with source(file=str(write(tmp_path)), wait_seconds=1) as (tokens, notes):
+    async with source(file=str(write(tmp_path)), wait_seconds=30) as (tokens, notes):
         wanted = ask(prompt=list(range(100)))
         exact = exact_of(range(100), block_size=16, prompt_bytes=wanted.digest.prompt_bytes)
         assert await tokens.exact(wanted) == exact
@@ -110,7 +110,7 @@ async def test_a_conversation_is_tokenized_by_its_server_with_its_template(tools
     """What the server computes for it begins with the same tokens."""
     async with (
         serve(Settings(model=MODEL)) as server,
-        source(server=server.url, wait_seconds=1) as (tokens, _),
+        source(server=server.url, wait_seconds=30) as (tokens, _),
     ):
         wanted = chat(text(200), text(100, 2), text(50, 3), **tools)
         found = await tokens.exact(wanted)
@@ -125,7 +125,7 @@ async def test_a_conversation_is_tokenized_by_its_server_with_its_template(tools
 
 async def test_what_no_source_can_tokenize_is_not_tried(tmp_path):
     """A vocabulary has no template; images and other APIs have no tokens here."""
-    async with source(file=str(write(tmp_path)), wait_seconds=1) as (tokens, notes):
+    async with source(file=str(write(tmp_path)), wait_seconds=30) as (tokens, notes):
         assert await tokens.exact(chat(text(200))) is None
         assert await tokens.exact(ask(prompt=[text(100), text(100)])) is None
     assert notes.finds == {Found.UNSUPPORTED: 2}
@@ -134,7 +134,7 @@ async def test_what_no_source_can_tokenize_is_not_tried(tmp_path):
 async def test_a_server_that_does_not_answer_costs_nothing():
     """Its prompts are not known, and the next one is tried again."""
     url = f"http://127.0.0.1:{free_port()}"
-    async with source(server=url, wait_seconds=1) as (tokens, notes):
+    async with source(server=url, wait_seconds=30) as (tokens, notes):
         assert await tokens.exact(chat(text(100))) is None
         assert await tokens.exact(chat(text(100))) is None
     assert notes.outcomes == {Outcome.FAILED: 2}
@@ -144,7 +144,7 @@ async def test_a_server_with_another_answer_costs_nothing():
     """A wrong URL, say."""
     async with (
         serve(Settings(model=MODEL)) as server,
-        source(server=f"{server.url}/v1", wait_seconds=1) as (tokens, notes),
+        source(server=f"{server.url}/v1", wait_seconds=30) as (tokens, notes),
     ):
         assert await tokens.exact(chat(text(100))) is None
     assert notes.outcomes == {Outcome.FAILED: 1}
@@ -174,7 +174,7 @@ async def test_more_than_can_be_done_is_dropped():
         ({"file": "/no/such/tokenizer.json"}, "is no file"),
         ({"server": "llama-1:8000"}, "server"),
         ({"server": "http://x", "block_size": 0}, "block_size"),
-        ({"server": "http://x", "wait_seconds": 5}, "wait_seconds"),
+        ({"server": "http://x", "wait_seconds": 50}, "wait_seconds"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

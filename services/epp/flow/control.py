@@ -11,12 +11,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from services.epp.director import DROPPED, RETRY_AFTER, Ask, Director, Reservation
+from services.epp.director import DROPPED, Ask, Director, Reservation
 from services.epp.flow.policies import Item
 from services.epp.flow.queues import Full, Queues
 from services.epp.flow.settings import Settings
 from services.epp.pool import Pool
-from services.epp.records import Observer, Release, Waited, WaitOutcome
+from services.epp.records import Enqueued, Observer, Release, Waited, WaitOutcome
 from services.epp.state import Band
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 
@@ -85,7 +85,17 @@ class FlowControl:
             )
             pool.news = gate.open
             pool.turn_taken = gate.turn_taken
-        return gate.enter(ask, self._director.priority(ask), next(self._ids))
+        began, priority, outcome = self._now(), self._director.priority(ask), WaitOutcome.DISPATCHED
+        try:
+            entered = gate.enter(ask, priority, next(self._ids))
+            if isinstance(entered, Ticket):
+                outcome = WaitOutcome.WAITS
+        except Overloaded:
+            outcome = WaitOutcome.FULL
+            raise
+        finally:
+            self._observer.enqueued(Enqueued(priority, ask.fairness, outcome, self._now() - began))
+        return entered
 
     def waiting(self) -> Iterator[Waiting]:
         """Yield what waits now, by pool, priority and flow."""
@@ -138,7 +148,7 @@ class _Gate:
         except Full as error:
             self._tell(ask, item, WaitOutcome.FULL)
             raise self.director.refused(
-                ask, _saturated(f"{error.what} of pool {self.pool.name!r} is full")
+                ask, self._saturated(f"{error.what} of pool {self.pool.name!r} is full")
             ) from error
         for victim in evicted:
             self._evict(victim)
@@ -152,6 +162,9 @@ class _Gate:
         """Let in as many as there is room for."""
         self._hear()
         before = len(self._queues)
+        if not before:
+            return
+        began = self._now()
         while (item := self._queues.first()) is not None and self._has_room():
             if self._yields(item):
                 break
@@ -162,6 +175,7 @@ class _Gate:
             self._yielding = None
         if len(self._queues) != before:
             self._say()
+        self._observer.dispatched(self._now() - began)
 
     def turn_taken(self, priority: int, flow: str, tokens: int) -> None:
         """Note that a request had its turn at another replica's gate."""
@@ -204,7 +218,7 @@ class _Gate:
                 Overloaded(
                     f"no server of pool {self.pool.name!r} became free in {ticket.seconds:g} s",
                     reason="ttl_expired",
-                    headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-ttl-expired")),
+                    headers=(("retry-after", self._retry_after()), (DROPPED, "rejected-ttl-expired")),
                 ),
             )
         self._tell(ticket.ask, ticket.item, WaitOutcome.NO_ENDPOINTS)
@@ -267,7 +281,7 @@ class _Gate:
         ticket = self._tickets.pop(item.id)
         self._tell(ticket.ask, item, WaitOutcome.EVICTED)
         if not ticket.future.done():
-            error = _saturated(f"pool {self.pool.name!r} is full, and others go first")
+            error = self._saturated(f"pool {self.pool.name!r} is full, and others go first")
             ticket.future.set_exception(self.director.refused(ticket.ask, error))
 
     def _take(self, ticket: Ticket) -> bool:
@@ -289,8 +303,9 @@ class _Gate:
             )
         )
 
+    def _retry_after(self) -> str:
+        return self.director.retry_after(self.pool, len(self._queues))
 
-def _saturated(message: str) -> Overloaded:
-    return Overloaded(
-        message, reason="saturated", headers=(("retry-after", RETRY_AFTER), (DROPPED, "rejected-saturated"))
-    )
+    def _saturated(self, message: str) -> Overloaded:
+        told = (("retry-after", self._retry_after()), (DROPPED, "rejected-saturated"))
+        return Overloaded(message, reason="saturated", headers=told)

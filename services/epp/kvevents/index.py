@@ -107,11 +107,6 @@ class ExactIndex:
             if at == slot:
                 self._unexpect(slot, hashes, until)
 
-    def doubt(self, slot: int) -> None:
-        """Forget what a server held that has lost its cache, if it tells of itself."""
-        if slot in self._views:
-            self.begin(slot, whole=False)
-
     def apply(self, slot: int, event: Event) -> None:
         """Take in what a server tells."""
         view = self._views.setdefault(slot, _View())

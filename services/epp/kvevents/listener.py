@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import structlog
 import zmq
 import zmq.asyncio
 
 from services.epp.config import EVENTS_PORT, REPLAY_PORT, KvEvents
-from services.epp.endpoints import Server, join, split
+from services.epp.endpoints import Metrics, Server, join, split
 from services.epp.kvevents import wire
 from services.epp.kvevents.records import Observer, Passed, ReplayOutcome, Trouble
 from services.epp.kvevents.stream import MessageStream
@@ -27,6 +28,14 @@ HEARTBEAT = 5_000
 """Milliseconds: a server that vanished without a word is noticed in twice that."""
 TURN = 16
 """Messages in a row after which others get the event loop, some milliseconds of decoding."""
+
+
+_SENTENCES = {
+    Trouble.GAP: "KV events are missing; a replay is asked for",
+    Trouble.LOST: "KV events are lost; what the server holds is learnt anew",
+    Trouble.RESTART: "the server tells as a new process; what it holds is learnt anew",
+    Trouble.FORMAT: "KV events cannot be read; what the server holds is learnt anew",
+}
 
 
 class Listener:
@@ -47,24 +56,27 @@ class Listener:
         self._context = context
         self._observer = observer
         self._heard = heard
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._followed: dict[tuple[str, int], _Followed] = {}
 
     async def run(self) -> None:
         """Follow whoever is a member, for ever."""
         async with asyncio.TaskGroup() as group:
             while True:
                 here = {(server.address, server.slot): server for server in self._pool.snapshot.servers}
-                gone, new = self._tasks.keys() - here.keys(), here.keys() - self._tasks.keys()
+                gone, new = self._followed.keys() - here.keys(), here.keys() - self._followed.keys()
                 for key in gone:
-                    self._tasks.pop(key).cancel()
+                    self._followed.pop(key).task.cancel()
                 for key in new:
-                    self._tasks[key] = group.create_task(self._follow(here[key]))
+                    feed = _Feed(self._pool, here[key], self._observer, self._heard)
+                    task = group.create_task(self._follow(here[key], feed))
+                    self._followed[key] = _Followed(feed, task, here[key].metrics)
                 if gone or new:
                     self._heard()
+                for key, server in here.items():
+                    self._followed[key].look(server.metrics)
                 await asyncio.sleep(LOOK)
 
-    async def _follow(self, server: Server) -> None:
-        feed = _Feed(self._pool, server, self._observer, self._heard)
+    async def _follow(self, server: Server, feed: _Feed) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._subscribe(server, feed))
             group.create_task(self._replay(server, feed))
@@ -87,6 +99,9 @@ class Listener:
             feed.wanted.clear()
             if _replay_port(server, self._settings) is not None:
                 feed.stream.check()
+            elif feed.suspected:
+                feed.begin()
+            feed.suspected = False
             while (start := feed.stream.asking) is not None:
                 outcome = await self._ask(server, feed, start)
                 self._observer.replayed(self._pool.name, outcome)
@@ -125,6 +140,22 @@ class Listener:
             socket.close()
 
 
+@dataclass(slots=True)
+class _Followed:
+    """One member."""
+
+    feed: _Feed
+    task: asyncio.Task[None]
+    metrics: Metrics
+
+    def look(self, metrics: Metrics) -> None:
+        """Look at once whether the server told anything, if its metrics are another process's."""
+        if metrics.restarted_since(self.metrics):
+            self.feed.suspected = True
+            self.feed.wanted.set()
+        self.metrics = metrics
+
+
 class _Feed:
     """From one server's frames to its view in the pool's index."""
 
@@ -140,6 +171,12 @@ class _Feed:
         self.stream = MessageStream(self._apply, self._reset)
         self.wanted = asyncio.Event()
         self.wanted.set()
+        self.suspected = False
+        """The server may have lost its cache without a word."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Know nothing of what the server holds."""
         self._reset(False)
 
     def live(self, frames: wire.Frames) -> None:
@@ -195,7 +232,7 @@ class _Feed:
 
     def _bad(self, error: WireError) -> None:
         if not self._unread:
-            self._log.warning("KV events cannot be read", error=str(error))
+            self._log.warning("the first KV events that cannot be read", error=str(error))
         self._unread += 1
 
     def _report(self) -> None:
@@ -211,7 +248,7 @@ class _Feed:
         )
         for kind, count in (now - self._told).items():
             self._observer.trouble(self._pool.name, kind, count)
-            self._log.info("KV events", trouble=kind.value)
+            self._log.info(_SENTENCES[kind])
         self._told = now
 
 

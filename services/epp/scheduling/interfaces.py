@@ -21,6 +21,10 @@ PREFILLER = "x-prefiller-host-port"
 """Tells the decoding server's sidecar where to have the prompt's cache computed (llm-d's P/D protocol)."""
 
 
+ENCODERS = "x-encoder-hosts-ports"
+"""Tells it who may encode the request's images: a comma list, shared out by the sidecar."""
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
     """One request and what is known at the moment of its decision."""
@@ -127,11 +131,26 @@ class Decision:
     profile: str = ""
     prefill: Decision | None = None
     """The choice of a server that computes the prompt's cache first; the request itself goes to `servers`."""
+    encode: Decision | None = None
+    """The choice of servers that turn its images into embeddings first."""
+    staged: bool = False
+    """Somebody has decided whether there are such stages."""
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What the server must be told, as request headers."""
-        return ((PREFILLER, self.prefill.servers[0].address),) if self.prefill else ()
+        headers = ((PREFILLER, self.prefill.servers[0].address),) if self.prefill else ()
+        if self.encode is None:
+            return headers
+        return (*headers, (ENCODERS, ",".join(server.address for server in self.encode.servers)))
+
+    @property
+    def stages(self) -> str:
+        """The stages in the reference's words (`decision_type`); empty where nobody decides on stages."""
+        if not self.staged:
+            return ""
+        names = [name for name, stage in (("encode", self.encode), ("prefill", self.prefill)) if stage]
+        return "-".join((*names, "decode")) if names else "decode-only"
 
 
 class Scheduler(Protocol):

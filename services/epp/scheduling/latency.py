@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.epp.cost.pace import CONTEXT
 from services.epp.endpoints import Server
 from services.epp.scheduling.interfaces import Situation
+from services.extproc.events import Headers
 
 TTFT = ("x-slo-ttft-ms", "x-llm-d-slo-ttft-ms")
 TPOT = ("x-slo-tpot-ms", "x-llm-d-slo-tpot-ms")
@@ -35,7 +36,7 @@ class Headroom:
 
 def objectives(situation: Situation) -> Objectives:
     """Read the request's headers; what is no time between 0 and a day counts as not given."""
-    return Objectives(_seconds(situation, TTFT), _seconds(situation, TPOT))
+    return Objectives(wanted(situation.headers, TTFT), wanted(situation.headers, TPOT))
 
 
 def headrooms(situation: Situation, servers: Sequence[Server]) -> list[Headroom]:
@@ -43,8 +44,8 @@ def headrooms(situation: Situation, servers: Sequence[Server]) -> list[Headroom]
 
     ttft = wait + first + uncached prompt tokens · prefill;  tpot = step + sequence · size of the batch
     """
-    wanted, digest = objectives(situation), situation.digest
-    ttft, tpot = wanted.ttft or 0.0, wanted.tpot or 0.0
+    asked, digest = objectives(situation), situation.digest
+    ttft, tpot = asked.ttft or 0.0, asked.tpot or 0.0
     found = []
     for server in servers:
         pace, load = situation.paces[server.slot], situation.loads[server.slot]
@@ -55,8 +56,9 @@ def headrooms(situation: Situation, servers: Sequence[Server]) -> list[Headroom]
     return found
 
 
-def _seconds(situation: Situation, names: Sequence[str]) -> float | None:
-    text = next((value for name in names if (value := situation.headers.get(name))), "")
+def wanted(headers: Headers, names: Sequence[str]) -> float | None:
+    """Return the time in the first of these headers that there is, in seconds; None where it is none."""
+    text = next((value for name in names if (value := headers.get(name))), "")
     try:
         milliseconds = float(text)
     except ValueError:

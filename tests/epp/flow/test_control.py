@@ -12,7 +12,7 @@ from services.epp.endpoints import Metrics
 from services.epp.flow.control import FlowControl, Ticket
 from services.epp.flow.queues import Band, Limits
 from services.epp.flow.settings import Settings
-from services.epp.records import Release, Silent, Waited, WaitOutcome
+from services.epp.records import Enqueued, Release, Silent, Waited, WaitOutcome
 from services.epp.scheduling.saturation import Concurrency
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 from services.openai.digest import Digest
@@ -22,6 +22,14 @@ from tests.epp.world import Clock, address, director_of, pool_of
 class Recorder(Silent):
     def __init__(self) -> None:
         self.outcomes: list[WaitOutcome] = []
+        self.entered: list[WaitOutcome] = []
+        self.turns: list[float] = []
+
+    def enqueued(self, enqueued: Enqueued) -> None:
+        self.entered.append(enqueued.outcome)
+
+    def dispatched(self, seconds: float) -> None:
+        self.turns.append(seconds)
 
     def waited(self, waited: Waited) -> None:
         self.outcomes.append(waited.outcome)
@@ -120,7 +128,7 @@ async def test_a_wait_has_an_end():
     error = await refused(rig.wait(ttl=0.0))
     assert isinstance(error, Overloaded)
     assert dict(error.headers) == {
-        "retry-after": "1",
+        "retry-after": "2",  # two are there, and take 4 s each
         "x-llm-d-request-dropped-reason": "rejected-ttl-expired",
     }
     waiting = rig.wait(ttl=0.0)
@@ -219,3 +227,18 @@ async def test_a_lost_end_does_not_close_the_gate_for_ever():
     rig.clock.now += rig.pool.limits.lease + 1
     rig.pool.observe(address(0), replace(Metrics(), scraped_at=rig.clock()))
     assert ticket.future.done()
+
+
+async def test_what_the_gate_does_with_a_request_is_timed_by_outcome():
+    """Let in, told to wait, refused; and each turn of a gate with a queue."""
+    rig = Rig(Settings(limits=Limits(default=Band(max_requests=1))))
+    seen, turns = rig.seen.entered, rig.seen.turns
+    rig.fill()
+    assert turns == []
+    ticket = rig.wait()
+    with pytest.raises(Overloaded):
+        rig.enter()
+    ticket.leave()
+    dispatched = [WaitOutcome.DISPATCHED] * 2
+    assert seen == [*dispatched, WaitOutcome.WAITS, WaitOutcome.FULL]
+    assert len(turns) >= 1

@@ -185,15 +185,6 @@ def test_a_server_that_left_is_not_expected_to_hold_anything():
     assert matches(index) == {}
 
 
-def test_a_restart_that_the_metrics_show_empties_the_view():
-    """Only of a server that tells of itself."""
-    index = index_of(s0=[stored([1, 2])])
-    index.doubt(0)
-    index.doubt(1)
-    assert (index.whole(0), index.whole(1)) == (False, None)
-    assert matches(index) == {}
-
-
 def test_a_long_prompt_is_matched_near_its_end():
     """Few hashes travel, so that the place is a step of them exact: 1,024 tokens of 100,000."""
     ids = list(range(SIZE * 6250 + 1))

@@ -15,7 +15,7 @@ import zmq
 import zmq.asyncio
 
 from services.epp.config import KvEvents
-from services.epp.endpoints import Endpoint
+from services.epp.endpoints import Endpoint, Metrics
 from services.epp.kvevents.listener import listening
 from services.epp.kvevents.records import Passed, ReplayOutcome, Trouble
 from services.epp.pool import Pool
@@ -155,6 +155,25 @@ async def test_a_restarted_server_holds_nothing_but_what_it_tells():
         assert held(pool, old) == {}
         assert notes.troubles[Trouble.RESTART] == 1
         assert pool.exact.whole(0)
+
+
+async def test_a_restart_that_only_the_metrics_show_empties_the_view():
+    """Without a replay nobody could ask the new process; what the old one held is gone."""
+    async with (
+        serve(TELLS) as server,
+        listener(member(server, replay=False), endpoint("127.0.0.1:9", 9)) as (pool, _),
+    ):
+        address = f"127.0.0.1:{server.port}"
+        pool.observe(address, Metrics(prompt_tokens_total=500))
+        ids = await tokens(server, words(100))
+        while not held(pool, ids):  # the subscription may not have arrived yet
+            await complete(server, words(100) + words(20, 3))
+            server.core.loop.engine.kv.clear()
+        await complete(server, words(100))
+        await until(lambda: held(pool, ids) != {})
+        pool.observe(address, Metrics(prompt_tokens_total=0))
+        await until(lambda: held(pool, ids) == {})
+        assert pool.exact.whole(0) is False
 
 
 async def test_a_member_that_leaves_is_listened_to_no_more():

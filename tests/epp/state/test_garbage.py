@@ -8,12 +8,13 @@ import random
 import msgspec
 import pytest
 
+from services.epp.state import Band
 from services.epp.state.wire import Corrupt, UnknownVersion, decode
-from tests.epp.state.test_sharing import replicas
+from tests.epp.state.test_sharing import member, replicas
 from tests.epp.state.world import Peer, exchange, loads
 from tests.epp.world import Clock, address, digest, text
 
-JUNK = (
+JUNK: tuple[object, ...] = (
     None,
     -1,
     0,
@@ -44,12 +45,14 @@ def full_batch(ours: Peer, theirs: Peer, clock: Clock) -> list[object]:
     other = theirs.pick(digest(text(1000, 3)))
     ours.finish(other.id, status=200, seconds=1.0)
     outbox = ours.share.outbox
-    outbox.observed(address(0), ours.pool.get(address(0)).metrics)
+    outbox.observed(address(0), member(ours, 0).metrics)
     outbox.missed(address(1))
     outbox.bound("sessions", "s", address(0))
-    outbox.queued([(0, 1, 100)])
+    outbox.queued([Band(0, 1, 100)])
     outbox.served(0, "flow", 100)
-    return msgspec.msgpack.decode(ours.say(whole=True))
+    said = ours.say(whole=True)
+    assert said is not None
+    return msgspec.msgpack.decode(said, type=list[object])
 
 
 def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -63,9 +66,10 @@ def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, .
 def put(value: object, path: tuple[object, ...], junk: object) -> object:
     if not path:
         return junk
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = put(copy[path[0]], path[1:], junk)
-    return copy
+    if isinstance(value, dict):
+        return value | {path[0]: put(value[path[0]], path[1:], junk)}
+    assert isinstance(value, list)
+    return [put(one, path[1:], junk) if number == path[0] else one for number, one in enumerate(value)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -96,7 +100,8 @@ def test_a_batch_with_anything_in_the_wrong_place_is_taken_or_left(seed):
 def test_random_bytes_are_no_batch(seed):
     """Nor is a batch that was cut or has flipped bits, unless it still reads as one."""
     rng, clock = random.Random(seed), Clock()
-    data = msgspec.msgpack.encode(full_batch(*replicas(clock, 2), clock))
+    ours, theirs = replicas(clock, 2)
+    data = msgspec.msgpack.encode(full_batch(ours, theirs, clock))
     for _ in range(500):
         wrong = bytearray(data[: rng.randrange(len(data))] if rng.random() < 0.5 else data)
         for _ in range(rng.randrange(1, 4)):

@@ -173,10 +173,9 @@ def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
         failure_mode_allow=call.fail_open,
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
-        # x-prefiller-host-port goes to the decoding server, x-session-token to the client.
+        # x-prefiller-host-port and x-encoder-hosts-ports go to the decoding server, x-session-token to the client.
         mutation_rules=_may_change(
-            "x-gateway-.*|x-llm-d-request-dropped-reason|x-prefiller-host-port|x-session-token|"
-            f"{REFUSAL_HEADERS}"
+            f"x-gateway-.*|x-llm-d-.*|x-(prefill|encod)er-host.*|x-session-token|{REFUSAL_HEADERS}"
         ),
         # Without envoy.lb among the received ones the pick would be dropped. gw.bbr: the EPP blanks the digest, which
         # would else come back to it, kilobytes long, in every access log entry.

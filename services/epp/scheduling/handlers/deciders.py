@@ -1,4 +1,4 @@
-"""Whether a prompt is worth a server of its own for the prefill."""
+"""Whether a prompt is worth servers of its own for the prefill, or for its images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ class AlwaysDisaggregate:
     def disaggregate(self, situation: Situation, server: Server) -> bool:  # noqa: ARG002 - Decider
         """Say yes."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Multimodal:
+    """Prompts with images or other files inside them, as data URLs: the reference's `always-disagg-multimodal-decider`.
+
+    Those that are named by a URL elsewhere do not show in the digest.
+    """
+
+    def disaggregate(self, situation: Situation, server: Server) -> bool:  # noqa: ARG002 - Decider
+        """Say whether the digest counts any."""
+        return situation.digest.tokens > 0
 
 
 @dataclass(frozen=True, slots=True)

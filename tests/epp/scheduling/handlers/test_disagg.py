@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from services.epp.scheduling.handlers.deciders import AlwaysDisaggregate, PrefixBased
-from services.epp.scheduling.handlers.disagg import Deciders, Disagg, Profiles
+from services.epp.scheduling.handlers.deciders import AlwaysDisaggregate, Multimodal, PrefixBased
+from services.epp.scheduling.handlers.disagg import Deciders, Disagg, Profiles, pd_profile
 from services.epp.scheduling.interfaces import Scheduler, Situation
 from services.openai.digest import Digest
 from tests.epp.scheduling.handlers.world import Fixed
@@ -48,6 +48,41 @@ def test_without_another_server_the_decoder_does_it_all(positions):
 
     assert decision.servers == (SERVERS[0],)
     assert decision.headers == ()
+
+
+def test_images_may_have_servers_of_their_own():
+    """The sidecar shares them out; the request itself still goes to the decoder."""
+    encode = Fixed("encode", (1, 2))
+    handler = Disagg(deciders=Deciders(prefill="always", encode="images"))
+    plugins = {"always": AlwaysDisaggregate(), "images": Multimodal()}
+    profiles = {"decode": Fixed("decode"), "prefill": Fixed("prefill", (1,)), "encode": encode}
+    scheduler, servers = handler.bind(profiles, plugins), [server(number) for number in range(3)]
+    pictures = Situation(Digest("m", prompt_bytes=90_000, tokens=1100), NOW)
+    decision = scheduler.run(pictures, servers, random.Random(1))
+
+    assert decision.servers == (servers[0],)
+    assert decision.headers == (
+        ("x-prefiller-host-port", "10.0.0.2:8000"),
+        ("x-encoder-hosts-ports", "10.0.0.2:8000,10.0.0.3:8000"),
+    )
+    assert decision.stages == "encode-prefill-decode"
+    assert scheduler.chosen(pictures, decision)[-1] == ("x-encode", "yes")
+    assert encode.asked[0].peer == servers[0]
+    plain = scheduler.run(situation(), servers, random.Random(1))
+    assert (plain.stages, len(encode.asked)) == ("prefill-decode", 1)
+
+
+def test_a_decision_tells_its_stages():
+    """For the reference's counter; nothing where no handler decides on stages."""
+    alone = bind(Fixed("decode"), Fixed("prefill", ())).run(situation(), SERVERS, random.Random(1))
+    assert alone.stages == "decode-only"
+    assert Fixed("decode").run(situation(), SERVERS, random.Random(1)).stages == ""
+
+
+def test_the_older_handler_means_the_same():
+    """`pd-profile-handler` spells its parameters otherwise."""
+    old = pd_profile(decode_profile="d", decider_plugin_name="x")
+    assert old == Disagg(Profiles(decode="d"), Deciders(prefill="x"))
 
 
 def test_without_a_decoder_the_request_is_refused():
