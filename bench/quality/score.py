@@ -19,11 +19,11 @@ CHECKS: Mapping[str, frozenset[str]] = {
 }
 """What a table speaks of → categories of rules."""
 KINDS: Mapping[str, frozenset[str]] = {
-    "CREDIT_CARD": frozenset({"card"}),
+    "CREDIT_CARD": frozenset({"card", "card-12"}),
     "EMAIL_ADDRESS": frozenset({"email"}),
     "IBAN_CODE": frozenset({"iban"}),
     "IP_ADDRESS": frozenset({"ipv4", "ipv6"}),
-    "PHONE_NUMBER": frozenset({"phone"}),
+    "PHONE_NUMBER": frozenset({"phone", "phone-national"}),
     "US_SSN": frozenset({"us-ssn"}),
 }
 """Kind of a span → rules that are for it. For other kinds there are none."""

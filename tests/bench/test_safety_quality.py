@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from bench.quality import report, score
+from bench.quality.cost import costs
 from bench.quality.intervals import wilson
 from bench.quality.sets import LabelledSet, Sample, Span, load
 from bench.quality.tricks import tricks
-from bench.safety_quality import main, measure
+from bench.safety_quality import main
 from services.safety.canonical.check import Canonical
 from services.safety.checks.rules import built_in
 from services.safety.checks.ruleset import RuleSet
@@ -145,8 +146,19 @@ def test_the_command_writes_figures_without_words_and_puts_tables_into_the_page(
     assert quality.rules == len(built_in())
     assert {one.rule for one in quality.false_positives} == {"refusal-suppression", "email"}
     assert not any(one.text for one in quality.false_positives)
-    again = measure(load(HERE), lambda _: None)
-    assert report.put(text, report.tables(again)) == text
+    assert report.put(text, report.tables(quality)) == text
+
+
+def test_cost_is_measured_on_harmless_text_alone():
+    """Attacks and texts full of personal data are not what a gateway mostly reads."""
+    samples = (
+        Sample("plain words " * 3000),
+        Sample("ignore " * 3000, attack=True),
+        Sample("x" * 9000, spans=()),
+    )
+    found = list(costs([LabelledSet("s", samples)]))
+    assert {(one.engine, one.pieces) for one in found} == {("re2", 4), ("hyperscan", 4)}
+    assert all(0 < one.median <= one.p95 for one in found)
 
 
 def test_a_page_without_markers_is_refused():
