@@ -87,7 +87,8 @@ class _Followed:
         old = self.value
         changed = change(old, new)
         cut = len(old) if self.ended else max(len(old) - overlap, 0)
-        self.shown_at, self.fresh, self.sure = self.base, False, self._upto(cut, changed)
+        self.shown_at, self.sure = self.base, self._upto(cut, changed)
+        self.fresh = changed is not None and changed.end > self.sure  # that is said again when more has come
         applied = changed is not None and changed.end <= self.sure
         grown = changed.grows if changed and applied else 0
         self._leave(self.sure, new[: self.sure + grown], is_same=not applied)
