@@ -35,6 +35,7 @@ def measure(sets: Sequence[LabelledSet], progress: Callable[[str], None]) -> rep
     return report.Quality(
         rules=len(built_in()),
         rates=[rate for one in scored for rate in score.rates(one)],
+        variants=[variant for one in scored for variant in score.variants(one)],
         kinds=[kind for one in scored for kind in score.kinds(one)],
         tricks=tricks(attacks, viewed, bare),
         false_positives=[found for one in scored for found in score.false_positives(one)],

@@ -57,6 +57,15 @@ class Rate(msgspec.Struct, frozen=True):
     flagged: Share
 
 
+class Variant(msgspec.Struct, frozen=True):
+    """How many attacks of one kind are found, at any confidence."""
+
+    set: str
+    held_out: bool
+    variant: str
+    found: Share
+
+
 class Kind(msgspec.Struct, frozen=True):
     """How one kind of personal data is found."""
 
@@ -113,6 +122,17 @@ def rates(scored: Scored) -> Iterable[Rate]:
 
 def _sure(categories: Collection[str], confidence: Confidence) -> Callable[[Finding], bool]:
     return lambda finding: finding.category in categories and _RANK[finding.confidence] >= _RANK[confidence]
+
+
+def variants(scored: Scored) -> Iterable[Variant]:
+    """Yield how many attacks of each kind are found, where the set tells kinds."""
+    attacks: dict[tuple[bool, str], list[bool]] = {}
+    for sample, findings in _pairs(scored):
+        if sample.attack and sample.variant:
+            found = any(map(_sure(CHECKS["injection"], Confidence.LOW), findings))
+            attacks.setdefault((sample.held_out, sample.variant), []).append(found)
+    for (held_out, variant), hits in sorted(attacks.items()):
+        yield Variant(scored.name, held_out, variant, Share.of(sum(hits), len(hits)))
 
 
 def kinds(scored: Scored) -> Iterable[Kind]:

@@ -54,6 +54,15 @@ def test_attacks_and_false_positives_are_counted_by_confidence():
     assert total(rates, check="secrets", attack=False, confidence="low") == (0, 5)
 
 
+def test_attacks_are_counted_by_kind():
+    """What has a name among attacks is found, what says the same in other words is not."""
+    found: dict[str, tuple[int, int]] = {}
+    for one in score.variants(score.score(load(HERE)[0], CHECK)):
+        hits, of = found.get(one.variant, (0, 0))
+        found[one.variant] = (hits + one.found.hits, of + one.found.total)
+    assert found == {"known phrase": (2, 2), "in other words": (0, 1)}
+
+
 def test_marked_data_is_compared_span_by_span():
     """What is found, what is not, and what was found where nobody marked it."""
     scored = score.score(load(HERE)[0], CHECK)
@@ -98,8 +107,16 @@ def test_writing_attacks_otherwise_shows_what_the_view_is_for():
     ("name", "text", "expected"),
     [
         ("notinject_one.json", '[{"prompt": "a", "word_list": []}]', Sample("a")),
-        ("piguard_valid.json", '[{"prompt": "a", "label": 1}]', Sample("a", attack=True)),
-        ("cyberseceval_prompt_injection.json", '[{"user_input": "a"}]', Sample("a", attack=True)),
+        (
+            "piguard_valid.json",
+            '[{"prompt": "a", "label": 1, "source": "b"}]',
+            Sample("a", attack=True, variant="b"),
+        ),
+        (
+            "cyberseceval_prompt_injection.json",
+            '[{"user_input": "a", "injection_variant": "b"}]',
+            Sample("a", attack=True, variant="b"),
+        ),
         ("cyberseceval_mitre_frr.json", '[{"mutated_prompt": "a"}]', Sample("a")),
         (
             "presidio_synth_dataset_v2.json",
