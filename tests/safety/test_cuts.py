@@ -14,6 +14,7 @@ from services.safety.answer import StreamedAnswer
 from services.safety.judge import Tally, judge
 from tests.safety import bypasses, kit, tricks
 from tests.safety.kit import SECRET
+from tests.safety.test_stream import finals
 
 POLICY = """
 providers: {far: {type: far}}
@@ -121,6 +122,7 @@ async def test_a_stream_cut_at_all_bytes_is_the_stream_in_one_piece(dialect, mod
         assert SECRET.encode() not in out
         assert b"4111" not in out
         assert ("bad" in kit.said(out)) is (mode == "exact")
+        assert set(finals(out)) <= {kit.said(out)}, "the last events say what the deltas said"
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def _of_item(item):
 
 def finals(stream):
     """Return what each final event of a responses stream says."""
-    return [FINAL[event["type"]](event) for event in kit.documents(stream) if event["type"] in FINAL]
+    return [FINAL[event["type"]](event) for event in kit.documents(stream) if event.get("type") in FINAL]
 
 
 REPEATED = {
