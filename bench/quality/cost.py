@@ -38,6 +38,8 @@ def costs(sets: Iterable[LabelledSet]) -> Iterator[Cost]:
     """Yield the costs of the rules, alone and behind the canonical view, on ASCII and on other text."""
     sets = list(sets)
     plain = [piece for piece in _pieces(sets, harmless=True) if piece.isascii()]
+    if len(plain) < 2:
+        return
     before = [*_pieces(sets, harmless=False), *plain[::2]]
     typed = [_typographic(piece) for piece in plain]
     engines: dict[str, Engine] = {"re2": Re2Sieve, "hyperscan": Hyperscan()}
