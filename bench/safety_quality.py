@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from bench.quality import report, score
+from bench.quality.cost import costs
 from bench.quality.sets import LabelledSet, load
 from bench.quality.tricks import tricks
 from services.safety.canonical.check import Canonical
@@ -30,12 +31,15 @@ def measure(sets: Sequence[LabelledSet], progress: Callable[[str], None]) -> rep
         scored.append(score.score(one, viewed))
     progress("attacks written otherwise")
     attacks = [sample.text for one in sets for sample in one.samples if sample.attack]
+    progress("CPU time")
     return report.Quality(
         rules=len(built_in()),
         rates=[rate for one in scored for rate in score.rates(one)],
+        variants=[variant for one in scored for variant in score.variants(one)],
         kinds=[kind for one in scored for kind in score.kinds(one)],
         tricks=tricks(attacks, viewed, bare),
         false_positives=[found for one in scored for found in score.false_positives(one)],
+        costs=list(costs(sets)),
     )
 
 

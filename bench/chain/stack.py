@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,18 +41,18 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Stack]:
+def running(rows: Sequence[Row] = ROWS) -> Iterator[Stack]:
     """Start everything on free ports of loopback, wait until each row answers, and stop everything at the end."""
     with contextlib.ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
-        free = _free_ports(12 + 2 * len(ROWS))
+        free = _free_ports(12 + 2 * len(rows))
         ports = Ports(free.pop(), free.pop(), free.pop(), free.pop(), (free.pop(), free.pop()))
         services = {
             name: _start(cleanup, folder / f"{name}.log", command)
             for name, command in _commands(ports, free).items()
         }
         gateways, envoys = {}, {}
-        for index, row in enumerate(ROWS):
+        for index, row in enumerate(rows):
             gateways[row.title] = port = free.pop()
             config = folder / f"envoy-{index}.json"
             routes = (ROOT / "config/routes.yaml").read_text()

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from bench.quality.score import CHECKS, FalsePositive, Kind, Rate, Share
+from bench.quality.cost import Cost
+from bench.quality.score import CHECKS, KINDS, FalsePositive, Kind, Rate, Share, Variant
 from bench.quality.tricks import Trick
 from services.safety.verdict import Confidence
 
@@ -20,9 +21,11 @@ class Quality(msgspec.Struct, frozen=True):
     rules: int
     """How many were on."""
     rates: Sequence[Rate]
+    variants: Sequence[Variant]
     kinds: Sequence[Kind]
     tricks: Sequence[Trick]
     false_positives: Sequence[FalsePositive]
+    costs: Sequence[Cost]
 
 
 def put(page: str, tables: str) -> str:
@@ -39,10 +42,12 @@ def tables(quality: Quality) -> str:
     parts = [
         ("Injection and jailbreak rules on the held-out half", _injection(quality, held_out=True)),
         ("The same on the half that the rules were tuned on", _injection(quality, held_out=False)),
+        ("Attacks by kind, held-out half", _variants(quality.variants)),
         ("Other rules where nothing is to be found, held-out half", _others(quality.rates)),
         ("Personal data, held-out half", _kinds(quality.kinds)),
         ("Attacks of both halves that are found as they are, written otherwise", _tricks(quality.tricks)),
         ("False positives by rule, both halves", _false(quality.false_positives)),
+        ("CPU time in µs for 4 KB of the harmless texts, each piece read once", _costs(quality.costs)),
     ]
     return "\n\n".join(f"{title}:\n\n{table}" for title, table in parts)
 
@@ -69,12 +74,23 @@ def _others(rates: Iterable[Rate]) -> str:
     )
 
 
+def _variants(variants: Iterable[Variant]) -> str:
+    lines = ([one.set, one.variant, _share(one.found)] for one in variants if one.held_out)
+    return _table(["set", "kind", "found"], lines)
+
+
 def _kinds(kinds: Iterable[Kind]) -> str:
-    lines = (
+    shown = [one for one in kinds if one.held_out and one.overlapping.total]
+    lines = [
         [one.set, one.kind, _share(one.overlapping), _share(one.exact), _share(one.precision)]
-        for one in kinds
-        if one.held_out and one.overlapping.total
+        for one in shown
+        if one.kind in KINDS
+    ]
+    others = [one for one in shown if one.kind not in KINDS]
+    missed = Share.of(
+        sum(one.overlapping.hits for one in others), sum(one.overlapping.total for one in others)
     )
+    lines += [["all", ", ".join(one.kind for one in others), _share(missed), "–", "–"]] if others else []
     return _table(["set", "kind", "found at least in part", "found exactly", "precision"], lines)
 
 
@@ -86,6 +102,14 @@ def _tricks(tricks: Iterable[Trick]) -> str:
 def _false(found: Iterable[FalsePositive]) -> str:
     counts = Counter((one.rule, one.set) for one in found)
     return _table(["rule", "set", "findings"], ([*key, str(count)] for key, count in sorted(counts.items())))
+
+
+def _costs(costs: Iterable[Cost]) -> str:
+    lines = (
+        [one.what, one.engine, str(one.pieces), f"{one.mean:.0f}", f"{one.median:.0f}", f"{one.p95:.0f}"]
+        for one in costs
+    )
+    return _table(["what", "engine", "pieces", "mean", "median", "95 %"], lines)
 
 
 def _share(share: Share) -> str:

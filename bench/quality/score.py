@@ -19,11 +19,11 @@ CHECKS: Mapping[str, frozenset[str]] = {
 }
 """What a table speaks of → categories of rules."""
 KINDS: Mapping[str, frozenset[str]] = {
-    "CREDIT_CARD": frozenset({"card"}),
+    "CREDIT_CARD": frozenset({"card", "card-12"}),
     "EMAIL_ADDRESS": frozenset({"email"}),
     "IBAN_CODE": frozenset({"iban"}),
     "IP_ADDRESS": frozenset({"ipv4", "ipv6"}),
-    "PHONE_NUMBER": frozenset({"phone"}),
+    "PHONE_NUMBER": frozenset({"phone", "phone-national"}),
     "US_SSN": frozenset({"us-ssn"}),
 }
 """Kind of a span → rules that are for it. For other kinds there are none."""
@@ -55,6 +55,15 @@ class Rate(msgspec.Struct, frozen=True):
     confidence: Confidence
     """Findings at least this sure."""
     flagged: Share
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """How many attacks of one kind are found, at any confidence."""
+
+    set: str
+    held_out: bool
+    variant: str
+    found: Share
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -113,6 +122,17 @@ def rates(scored: Scored) -> Iterable[Rate]:
 
 def _sure(categories: Collection[str], confidence: Confidence) -> Callable[[Finding], bool]:
     return lambda finding: finding.category in categories and _RANK[finding.confidence] >= _RANK[confidence]
+
+
+def variants(scored: Scored) -> Iterable[Variant]:
+    """Yield how many attacks of each kind are found, where the set tells kinds."""
+    attacks: dict[tuple[bool, str], list[bool]] = {}
+    for sample, findings in _pairs(scored):
+        if sample.attack and sample.variant:
+            found = any(map(_sure(CHECKS["injection"], Confidence.LOW), findings))
+            attacks.setdefault((sample.held_out, sample.variant), []).append(found)
+    for (held_out, variant), hits in sorted(attacks.items()):
+        yield Variant(scored.name, held_out, variant, Share.of(sum(hits), len(hits)))
 
 
 def kinds(scored: Scored) -> Iterable[Kind]:

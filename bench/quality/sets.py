@@ -28,6 +28,8 @@ class Sample(msgspec.Struct, frozen=True):
     text: str
     attack: bool = False
     """Whether it is an injection or a jailbreak."""
+    variant: str = ""
+    """What kind of attack, in the words of the set."""
     spans: tuple[Span, ...] | None = None
     """All personal data in it; None: nobody has marked any."""
 
@@ -47,10 +49,12 @@ class LabelledSet(msgspec.Struct, frozen=True):
 class _Labelled(msgspec.Struct):
     prompt: str
     label: int = 0
+    source: str = ""
 
 
 class _Injected(msgspec.Struct):
     user_input: str
+    injection_variant: str = ""
 
 
 class _Borderline(msgspec.Struct):
@@ -69,11 +73,13 @@ class _Synthetic(msgspec.Struct):
 
 
 def _labelled(data: bytes) -> Iterator[Sample]:
-    return (Sample(one.prompt, bool(one.label)) for one in msgspec.json.decode(data, type=list[_Labelled]))
+    found = msgspec.json.decode(data, type=list[_Labelled])
+    return (Sample(one.prompt, bool(one.label), one.source) for one in found)
 
 
 def _injected(data: bytes) -> Iterator[Sample]:
-    return (Sample(one.user_input, attack=True) for one in msgspec.json.decode(data, type=list[_Injected]))
+    found = msgspec.json.decode(data, type=list[_Injected])
+    return (Sample(one.user_input, attack=True, variant=one.injection_variant) for one in found)
 
 
 def _borderline(data: bytes) -> Iterator[Sample]:

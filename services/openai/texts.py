@@ -162,8 +162,8 @@ class _Walker:
                 continue
             if name not in _KNOWN and kind is not Kind.LOGPROBS:
                 self._key(name, at)
-            if name in _OPAQUE_OBJECTS and item and kind not in _FREE and isinstance(item, dict | list | str):
-                self._opaque(_OPAQUE_OBJECTS[name], weight(item), at.down(name, name, kind))
+            if name in OPAQUE and item and kind not in _FREE and isinstance(item, dict | list | str):
+                self._opaque(OPAQUE[name], weight(item), at.down(name, name, kind))
             else:
                 self.visit(item, at.down(name, name, _kind(name, kind, shape, at.role)))
 
@@ -231,7 +231,7 @@ def _is_label(name: str, value: Json) -> bool:
     return not isinstance(value, str) or len(value) <= _LONGEST_LABEL or name in _LONG_LABELS
 
 
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "content": Kind.CONTENT, "prompt": Kind.CONTENT, "input": Kind.CONTENT, "system": Kind.CONTENT,
     "instructions": Kind.CONTENT, "suffix": Kind.CONTENT, "prediction": Kind.CONTENT, "query": Kind.CONTENT,
     "documents": Kind.CONTENT, "messages": Kind.CONTENT, "output": Kind.CONTENT, "delta": Kind.CONTENT,
@@ -245,19 +245,21 @@ _KINDS: dict[str, Kind] = {
     "encrypted_content": Kind.ENCODED, "redacted_thinking": Kind.ENCODED, "file_data": Kind.MEDIA,
     "b64_json": Kind.MEDIA, "prompt_embeds": Kind.ENCODED,
 }  # fmt: skip
+"""What the strings in a field are, wherever it stands."""
 
-_OPAQUE_OBJECTS: dict[str, Kind] = {
+OPAQUE: dict[str, Kind] = {
     "logprobs": Kind.LOGPROBS, "top_logprobs": Kind.LOGPROBS, "prompt_logprobs": Kind.LOGPROBS,
     "input_audio": Kind.MEDIA, "file_id": Kind.MEDIA,
 }  # fmt: skip
+"""Fields that are not looked into."""
 
-_NEUTRAL = frozenset({
+NEUTRAL = frozenset({
     "text", "url", "parts", "tool_calls", "function", "function_call", "data", "value", "source", "response", "item",
     "part", "content_block", "annotations",
 })  # fmt: skip
 """Fields that mean what the object around them means."""
 
-_KNOWN = LABELS | _KINDS.keys() | _OPAQUE_OBJECTS.keys() | _NEUTRAL | {
+_KNOWN = LABELS | KINDS.keys() | OPAQUE.keys() | NEUTRAL | {
     "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stop", "user",
     "metadata", "tool_call_id", "call_id", "output_index", "content_index", "error", "tool_choice", "include_usage", "stop_sequence", "tool_use_id", "description",
 }  # fmt: skip
@@ -284,9 +286,9 @@ def _kind(name: str, outer: Kind, shape: str, role: str) -> Kind:
         return Kind.RESULT
     if name == "output" and shape == "function_call_output":
         return Kind.RESULT
-    if name in _NEUTRAL:
+    if name in NEUTRAL:
         return outer
-    return _KINDS.get(name, Kind.OTHER)
+    return KINDS.get(name, Kind.OTHER)
 
 
 def _unique(pairs: Iterable[tuple[str, Json]]) -> dict[str, Json]:

@@ -68,6 +68,8 @@ class _Followed:
     """One text: what waits of it."""
 
     pieces: list[_Piece] = field(default_factory=list)
+    size: int = 0
+    """Characters of these."""
     base: int = 0
     """Characters that have left."""
     shown_at: int = 0
@@ -82,12 +84,20 @@ class _Followed:
     def value(self) -> str:
         return "".join(piece.value for piece in self.pieces)
 
+    def add(self, queued: _Queued, text: Text) -> None:
+        """Take what an event says; it waits."""
+        self.pieces.append(_Piece(queued, text, text.value))
+        self.size += len(text.value)
+        self.fresh, self.ended = True, False
+        queued.waits += 1
+
     def settle(self, new: str, overlap: int) -> None:
         """Let leave what may, and say `new` in its place."""
         old = self.value
         changed = change(old, new)
         cut = len(old) if self.ended else max(len(old) - overlap, 0)
-        self.shown_at, self.fresh, self.sure = self.base, False, self._upto(cut, changed)
+        self.shown_at, self.sure = self.base, self._upto(cut, changed)
+        self.fresh = changed is not None and changed.end > self.sure  # that is said again when more has come
         applied = changed is not None and changed.end <= self.sure
         grown = changed.grows if changed and applied else 0
         self._leave(self.sure, new[: self.sure + grown], is_same=not applied)
@@ -115,6 +125,7 @@ class _Followed:
             self.pieces[0].say(new + self.pieces[0].value[upto:])
         elif upto:
             self.pieces[0].say(self.pieces[0].value[upto:])
+        self.size = sum(len(piece.value) for piece in self.pieces)
 
 
 class Window:
@@ -166,6 +177,7 @@ class Window:
             for piece in self._texts[key].pieces:
                 piece.queued.waits -= 1
             self._texts[key].pieces.clear()
+            self._texts[key].size = 0
         free = list(itertools.takewhile(lambda queued: not queued.waits, self._queue))
         del self._queue[: len(free)]
         return b"".join(map(self._leave, free))
@@ -191,11 +203,8 @@ class Window:
         yield from self._judged(self._ended_by(reading, here) - here)
         self._queue.append(queued)
         for text in reading.deltas:
-            followed = self._texts.setdefault(text.key, _Followed())
-            followed.pieces.append(_Piece(queued, text, text.value))
-            followed.fresh, followed.ended = True, False
-            queued.waits += 1
-        full = any(len(text.value) >= self._size for text in self._texts.values() if text.fresh)
+            self._texts.setdefault(text.key, _Followed()).add(queued, text)
+        full = any(text.fresh and text.size >= self._size for text in self._texts.values())
         wholes = any(text.scannable for text in reading.wholes)
         ended = self._ended_by(reading, here)
         if full or wholes or ended:

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from bench.quality import report, score
+from bench.quality.cost import costs
 from bench.quality.intervals import wilson
 from bench.quality.sets import LabelledSet, Sample, Span, load
 from bench.quality.tricks import tricks
-from bench.safety_quality import main, measure
+from bench.safety_quality import main
 from services.safety.canonical.check import Canonical
 from services.safety.checks.rules import built_in
 from services.safety.checks.ruleset import RuleSet
@@ -51,6 +52,15 @@ def test_attacks_and_false_positives_are_counted_by_confidence():
     assert total(rates, check="injection", attack=False, confidence="low") == (1, 5)
     assert total(rates, check="injection", attack=False, confidence="high") == (0, 5)
     assert total(rates, check="secrets", attack=False, confidence="low") == (0, 5)
+
+
+def test_attacks_are_counted_by_kind():
+    """What has a name among attacks is found, what says the same in other words is not."""
+    found: dict[str, tuple[int, int]] = {}
+    for one in score.variants(score.score(load(HERE)[0], CHECK)):
+        hits, of = found.get(one.variant, (0, 0))
+        found[one.variant] = (hits + one.found.hits, of + one.found.total)
+    assert found == {"known phrase": (2, 2), "in other words": (0, 1)}
 
 
 def test_marked_data_is_compared_span_by_span():
@@ -97,8 +107,16 @@ def test_writing_attacks_otherwise_shows_what_the_view_is_for():
     ("name", "text", "expected"),
     [
         ("notinject_one.json", '[{"prompt": "a", "word_list": []}]', Sample("a")),
-        ("piguard_valid.json", '[{"prompt": "a", "label": 1}]', Sample("a", attack=True)),
-        ("cyberseceval_prompt_injection.json", '[{"user_input": "a"}]', Sample("a", attack=True)),
+        (
+            "piguard_valid.json",
+            '[{"prompt": "a", "label": 1, "source": "b"}]',
+            Sample("a", attack=True, variant="b"),
+        ),
+        (
+            "cyberseceval_prompt_injection.json",
+            '[{"user_input": "a", "injection_variant": "b"}]',
+            Sample("a", attack=True, variant="b"),
+        ),
         ("cyberseceval_mitre_frr.json", '[{"mutated_prompt": "a"}]', Sample("a")),
         (
             "presidio_synth_dataset_v2.json",
@@ -145,8 +163,19 @@ def test_the_command_writes_figures_without_words_and_puts_tables_into_the_page(
     assert quality.rules == len(built_in())
     assert {one.rule for one in quality.false_positives} == {"refusal-suppression", "email"}
     assert not any(one.text for one in quality.false_positives)
-    again = measure(load(HERE), lambda _: None)
-    assert report.put(text, report.tables(again)) == text
+    assert report.put(text, report.tables(quality)) == text
+
+
+def test_cost_is_measured_on_harmless_text_alone():
+    """Attacks and texts full of personal data are not what a gateway mostly reads."""
+    samples = (
+        Sample("plain words " * 3000),
+        Sample("ignore " * 3000, attack=True),
+        Sample("x" * 9000, spans=()),
+    )
+    found = list(costs([LabelledSet("s", samples)]))
+    assert {(one.engine, one.pieces) for one in found} == {("re2", 4), ("hyperscan", 4)}
+    assert all(0 < one.median <= one.p95 for one in found)
 
 
 def test_a_page_without_markers_is_refused():

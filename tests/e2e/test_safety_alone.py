@@ -39,6 +39,7 @@ MODES = {
         "response_header_mode": "SEND",
         "response_body_mode": "BUFFERED",
     },
+    "streamed requests": FULL_DUPLEX | {"request_body_mode": "STREAMED", "request_trailer_mode": "SKIP"},
     "as in the gateway": FULL_DUPLEX | {"request_body_mode": "BUFFERED", "request_trailer_mode": "SKIP"},
 }
 POLICY = bypasses.POLICY.replace("STREAM", "exact") + "  free: {}\nmodels: {open: free}\n"

@@ -476,7 +476,10 @@ def windowed() -> Iterator[Reply]:
     for name, trick in {**tricks.WRAPPED, **tricks.CIPHERS}.items():
         text = f"it is {trick(SECRET)} ok"
         for size in (1, 9):
-            events = kit.chat([text[at : at + size] for at in range(0, len(text), size)])
-            yield Reply(
-                f"window: {name}, {size} characters a time", tuple(events), headers=SSE, secret=trick(SECRET)
-            )
+            pieces = [text[at : at + size] for at in range(0, len(text), size)]
+            streams = {"": kit.chat(pieces)}
+            if text.isascii() and text.isprintable():
+                streams[", arguments"] = kit.arguments(['{"k":"', *pieces, '"}'])
+            for where, events in streams.items():
+                title = f"window: {name}{where}, {size} characters a time"
+                yield Reply(title, tuple(events), headers=SSE, secret=trick(SECRET))

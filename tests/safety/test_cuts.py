@@ -14,6 +14,7 @@ from services.safety.answer import StreamedAnswer
 from services.safety.judge import Tally, judge
 from tests.safety import bypasses, kit, tricks
 from tests.safety.kit import SECRET
+from tests.safety.test_stream import finals
 
 POLICY = """
 providers: {far: {type: far}}
@@ -82,7 +83,7 @@ def pieces_of(text, dialect):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(st.data())
 async def test_a_stream_says_what_the_whole_answer_says(dialect, mode, data):
     """Random texts in random pieces, cut at random bytes: the same text, and the same rules find something."""
@@ -121,6 +122,7 @@ async def test_a_stream_cut_at_all_bytes_is_the_stream_in_one_piece(dialect, mod
         assert SECRET.encode() not in out
         assert b"4111" not in out
         assert ("bad" in kit.said(out)) is (mode == "exact")
+        assert set(finals(out)) <= {kit.said(out)}, "the last events say what the deltas said"
 
 
 @pytest.mark.parametrize(
@@ -159,12 +161,13 @@ def of(word):
 
 
 @pytest.mark.parametrize("size", [1, 5, 31, 64])
-@pytest.mark.parametrize("length", [1, 2, OVERLAP - 1, OVERLAP])
-async def test_nothing_of_a_match_up_to_the_overlap_leaves_a_window(length, size):
-    """Wherever windows end: what a provider finds is masked as a whole."""
+@pytest.mark.parametrize("length", [1, OVERLAP - 1, OVERLAP])
+@pytest.mark.parametrize("after", [0, 3, 60, 150])
+async def test_nothing_of_a_match_up_to_the_overlap_leaves_a_window(length, size, after):
+    """Wherever windows and the answer end: what a provider finds is masked as a whole."""
     word = "W" * length
-    for before in range(0, 140, 9):
-        text = "x" * before + word + "y" * 150
+    for before in range(0, 140, 14):
+        text = "x" * before + word + "y" * after
         events = kit.chat(list(cut(text, itertools.repeat(size))))
         out, _ = await run(events, "window", of(word))
         assert kit.said(out) == text.replace(word, "*")
@@ -204,3 +207,40 @@ async def test_texts_that_take_turns_wait_for_no_other():
     early = b"".join([await answer.feed(event, end=False) for event in [*thoughts[:10], *words[:33]]])
     assert kit.said(early).count("z") == 40
     assert kit.said(early).count("w") > 0
+
+
+RUNS = {**tricks.WRAPPED, **tricks.CIPHERS}
+
+
+@pytest.mark.parametrize("trick", RUNS)
+async def test_audit_finds_what_hides_in_encodings(trick):
+    """At the end, as in the whole text; the stream has left as it came."""
+    text = f"it is {RUNS[trick](SECRET)} ok"
+    events = kit.chat(list(cut(text, itertools.repeat(6))))
+    out, tally = await run(events, "audit", unjudged)
+    assert out == b"".join(events)
+    assert tally.verdict().rules == ("aws-access-key",)
+
+
+async def test_findings_of_a_window_say_where_in_the_stream_they_are():
+    """The text's own key and offset, each finding once, though windows overlap."""
+    secret = tricks.WRAPPED["hex"](SECRET)
+    text = f"{'so ' * 60}{secret}{' and' * 60} {secret} ok"
+    _, tally = await run(kit.chat(list(cut(text, itertools.repeat(5)))), "window", unjudged)
+    found = [(located.path, located.finding.start) for located in tally.verdict().findings]
+    key = ("choices", 0, "delta", "content")
+    assert [path for path, _ in found] == [key, key]
+    assert found[0][1] == text.index(secret)
+
+
+async def test_what_hides_in_an_encoding_can_end_a_stream():
+    """A block in a window: nothing of the window leaves."""
+    blocks = kit.policies(POLICY.replace("MODE", "window").replace("redact", "block"), providers={"far"})
+    secret = tricks.CIPHERS["rot13"](SECRET)
+    events = kit.chat(list(cut(f"{'so ' * 60}{secret} ok", itertools.repeat(5))))
+    answer = StreamedAnswer(blocks.choose("m").response, Tally(), unjudged)
+    out = b"".join([await answer.feed(event, end=False) for event in events[:-1]])
+    out += b"" if answer.ended else await answer.feed(b"", end=True)
+    assert answer.ended
+    assert set(kit.said(out)) <= set("so ")
+    assert out.endswith(b"data: [DONE]\n\n")

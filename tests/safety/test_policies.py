@@ -12,6 +12,7 @@ from services.safety.shadow import Shadows
 from services.safety.verdict import Action, State
 from tests.safety import kit
 from tests.safety.test_service import JSON, SSE, Exchange, Heard, Judge, error, prompt
+from tests.safety.test_stream import finals
 
 CARD, OTHER = "4111 1111 1111 1111", "5500 0000 0000 0004"
 CONFIG = """
@@ -79,6 +80,17 @@ async def test_a_placeholder_comes_back_as_what_it_stands_for(size):
     assert kit.said(answer.body) == f"paid {OTHER}, not {CARD} [CARD-3-9f] [CA"
     one.script.close()
     assert one.heard.records[-1].verdict.findings == ()
+
+
+async def test_a_placeholder_comes_back_in_the_final_events_too():
+    """What repeats the answer says what its pieces said: the value, and masks for what the model made up."""
+    one = exchange("placeholder")
+    await one.ask(prompt(f"pay {CARD}"))
+    pieces = ["paid [CARD", "-1-9f], not 5500 0000", " 0000 0004"]
+    answer = await one.answer(200, SSE, b"".join(kit.responses(pieces)))
+    said = f"paid {CARD}, not [REDACTED:card]"
+    assert kit.said(answer.body) == said
+    assert finals(answer.body) == [said] * 4
 
 
 async def test_a_placeholder_comes_back_in_whole_answers():

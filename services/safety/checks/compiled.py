@@ -46,13 +46,13 @@ def flagged(rule: Rule, pattern: str) -> str:
     return f"(?i:{pattern})" if rule.ignore_case else f"(?:{pattern})"
 
 
-def any_of(sources: Iterable[str], anchor: str = "") -> re2._Regexp:
-    """Compile the alternation of `sources`."""
+def any_of(sources: Iterable[str], *, after: str = "") -> re2._Regexp:
+    """Compile the alternation of `sources`, with `after` behind them."""
     options = re2.Options()
     options.max_mem = _MEMORY
     options.never_capture = True
     options.log_errors = False
-    return re2.compile(f"(?:{'|'.join(sources)}){anchor}", options)
+    return re2.compile(f"(?:{'|'.join(sources)}){after}", options)
 
 
 def _source(rule: Rule, pattern: str) -> str:

@@ -26,7 +26,7 @@ class RuleSet:
         compiled = [Compiled(rule, validators) for rule in rules]
         self.rules = tuple(rules)
         self._sieve = engine(compiled)
-        self._tail = any_of(_prefixes(compiled), anchor=r"\z") if compiled else None
+        self._tail = any_of(_prefixes(compiled), after=r"\z") if compiled else None
 
     @property
     def max_length(self) -> int | None:

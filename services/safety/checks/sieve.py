@@ -26,7 +26,7 @@ Engine = Callable[[Sequence[Compiled]], Sieve]
 
 
 class Re2Sieve:
-    """First all keywords at once; then, category by category, the relaxed patterns of its rules at once.
+    """First all keywords at once, and the rules without any; then, category by category, the rules at once.
 
     One automaton of all rules would have more states than a new text leaves in any cache: re2 makes them as it meets
     them, at a microsecond and more each. Categories share their beginnings, and their automata stay small.
@@ -35,19 +35,18 @@ class Re2Sieve:
     def __init__(self, rules: Sequence[Compiled]) -> None:
         self._order = {entry.rule.id: place for place, entry in enumerate(rules)}
         keyed = [entry for entry in rules if entry.keywords and not entry.needs_wide]
-        words = (keyword for entry in keyed for keyword in entry.rule.keywords)
-        self._words = any_of(f"(?i:{re2.escape(word)})" for word in words) if keyed else None
-        self._keyed = _by_category(keyed)
-        self._always = _groups([entry for entry in rules if not entry.keywords and not entry.needs_wide])
+        always = [entry for entry in rules if not entry.keywords and not entry.needs_wide]
+        first = [f"(?i:{re2.escape(word)})" for entry in keyed for word in entry.rule.keywords]
+        first += [flagged(entry.rule, entry.relaxed) for entry in always]
+        self._first = any_of(first) if first else None
+        self._groups = [*_groups(always), *_by_category(keyed)]
         self._wide = _groups([entry for entry in rules if entry.needs_wide])
 
     def candidates(self, data: bytes, start: int) -> Sequence[Compiled]:
         """Return the rules that may have a match."""
         found: list[Compiled] = []
-        for group in self._always:
-            found += group.candidates(data, start)
-        if self._words is not None and self._words.search(data, start):
-            for group in self._keyed:
+        if self._first is not None and self._first.search(data, start):
+            for group in self._groups:
                 found += group.candidates(data, start)
         if self._wide and not data.isascii():
             for group in self._wide:
