@@ -42,6 +42,10 @@ FORBIDDEN = {
     },
     "tokens": {"services.bbr", "services.safety", "services.epp", "tools"},
     "epp/scheduling": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
+    **{
+        f"epp/state/{name}.py": {"asyncio", "logging", "structlog", "redis", "prometheus_client", "time"}
+        for name in ("wire", "reading", "writing", "outbox", "inbox", "share", "lag")
+    },
     "epp/cost": {"asyncio", "logging", "structlog", "aiohttp", "grpc", "prometheus_client", "time"},
 }
 

@@ -168,7 +168,7 @@ class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of all keys: gateways with pools of the same names can share a Redis."""
     timeout_seconds: Seconds = 1.0
     """Of one operation. Requests never wait for one."""
-    batch_seconds: Annotated[float, Meta(ge=0.001, le=0.1)] = 0.01
+    batch_seconds: Annotated[float, Meta(ge=0.001, le=0.1)] = 0.02
     """News of so long go together. Less is dearer, more makes replicas differ."""
     lease_seconds: Annotated[float, Meta(ge=0.5, le=60)] = 3.0
     """A replica that is not heard of for so long is gone, and what it had in flight does not count."""

@@ -15,25 +15,28 @@ import httpx
 import pytest
 
 from tests.e2e.gateway.stack import free_offset
+from tests.e2e.harness.wait import wait_until
+from tools.gateway.children import SHORTEST_LIFE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parents[2]
 
 
-def command(offset: int) -> list[str]:
+def command(offset: int, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "tools.gateway.cli", "up"),
         *("--port-offset", str(offset), "--config-dir", str(ROOT / "config")),
+        *more,
     ]
 
 
 class Stack:
     """`inference-gateway up` in a session of its own, whose processes can be counted."""
 
-    def __init__(self, offset: int, cwd: Path) -> None:
+    def __init__(self, offset: int, cwd: Path, *more: str) -> None:
         self.process = subprocess.Popen(
-            command(offset),
+            command(offset, *more),
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,6 +59,14 @@ class Stack:
             ["pgrep", "-s", str(self.process.pid)], capture_output=True, text=True, check=False
         )
         return {int(pid) for pid in run.stdout.split()} - {self.process.pid}
+
+    def pid_of(self, port: int) -> int | None:
+        """Return the process that was told to listen on `port`."""
+        for pid in self.others():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"--port" in words and words[words.index(b"--port") + 1] == str(port).encode():
+                return pid
+        return None
 
     def nobody_left(self) -> bool:
         deadline = time.monotonic() + 10
@@ -124,6 +135,36 @@ def test_a_child_that_dies_takes_the_stack_with_it_and_says_why(stack, tmp_path,
     assert stack.process.returncode == 1
     assert f"epp ended by SIGKILL; its log {tmp_path}/.run/{8080 + offset}/epp.log says:" in errors
     assert stack.nobody_left()
+
+
+def test_a_replica_that_dies_is_started_again_and_the_gateway_stays(tmp_path, offset):
+    """It is said on the terminal; whoever asks meanwhile is answered by the other."""
+    stack = Stack(offset, tmp_path, "--epp-replicas", "2")
+    try:
+        ready = stack.until_ready()
+        metrics = ready["metrics"]
+        assert isinstance(metrics, dict)
+        assert {"epp", "epp-2"} <= set(metrics)
+        first = stack.pid_of(9200 + offset)
+        assert first is not None
+        wait_until(lambda: age(first) > SHORTEST_LIFE + 1, "it has lived long enough to be started again")
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: stack.pid_of(9200 + offset) not in {None, first}, "it is started again")
+        body = {"model": "chatbot", "messages": [{"role": "user", "content": "echo: it runs"}]}
+        assert httpx.post(f"{ready['gateway']}/v1/chat/completions", json=body, timeout=30).is_success
+        stack.process.send_signal(signal.SIGINT)
+        _, errors = stack.process.communicate()
+        assert stack.process.returncode == 0
+        assert "epp-2 ended by SIGKILL; the others go on, and it is started again" in errors
+    finally:
+        stack.process.kill()
+        stack.process.communicate()
+
+
+def age(pid: int) -> float:
+    """Return the seconds since the process began, by the kernel's clock."""
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def test_nobody_outlives_a_supervisor_that_is_killed(stack):

@@ -43,6 +43,9 @@ class Client(Protocol):
     def execute_command(self, *args: bytes | str | float) -> Awaitable[object]:
         """Send a command and return its answer."""
 
+    def lane(self) -> Client:
+        """Return a client for one command at a time."""
+
     async def aclose(self) -> None:
         """Close all connections."""
 
@@ -53,7 +56,7 @@ class Pacing:
 
     timeout: float = 1.0
     """Of one operation."""
-    batch: float = 0.01
+    batch: float = 0.02
     """Between two writes, and between two reads: what comes meanwhile goes together."""
     lease: float = 3.0
     length: int = 100_000
@@ -77,7 +80,7 @@ class Link:
         lag: Lag,
         warmed: Callable[[], None],
     ) -> None:
-        self._client = client
+        self._writing, self._reading = client.lane(), client.lane()
         self._share = share
         self._pacing = pacing
         self._clock = clock
@@ -177,8 +180,17 @@ class Link:
         self._wrote_at = sent_at = self._clock()
         last = self._last
         self._lag.sending(batch, sent_at)
-        answer = await self._do(
-            "XADD", share.stream, "MAXLEN", "~", pacing.length, "*", FIELD, data, within=pacing.timeout
+        answer = await _do(
+            self._writing,
+            "XADD",
+            share.stream,
+            "MAXLEN",
+            "~",
+            pacing.length,
+            "*",
+            FIELD,
+            data,
+            within=pacing.timeout,
         )
         now, id_ = self._clock(), id_of(answer)
         self._unsent = None
@@ -192,26 +204,42 @@ class Link:
             self._beat_at = LONG_AGO if batch.late_ms else now + pacing.lease / BEATS
             lease = share.lease(degraded=self._condition.degraded_seconds, lag=self._lag.seconds)
             milliseconds = round(pacing.lease * 1000)
-            await self._do("SET", share.key, encode_lease(lease), "PX", milliseconds, within=pacing.timeout)
+            await _do(
+                self._writing,
+                "SET",
+                share.key,
+                encode_lease(lease),
+                "PX",
+                milliseconds,
+                within=pacing.timeout,
+            )
 
     async def _check(self) -> None:
         """Tell the latest picks again when Redis has lost what it had: our last heartbeat is not there."""
         if self._beat is None:
             return
         id_ = text_of(self._beat)
-        if not await self._do("XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout):
+        if not await _do(self._writing, "XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout):
             self._beat = None
             self._share.outbox.seed()
 
     async def _page(self) -> list[tuple[Id, bytes]]:
         stream, timeout = self._share.stream, self._pacing.timeout
         if self._ahead is None:
-            newest = await self._do("XREVRANGE", stream, "+", "-", "COUNT", 1, within=timeout)
+            newest = await _do(self._reading, "XREVRANGE", stream, "+", "-", "COUNT", 1, within=timeout)
             for id_, _ in entries_of(newest):
                 self._ahead = id_[0] / 1000 - self._clock()
         block = ("BLOCK", round(BLOCK * 1000)) if self._share.warm else ()
-        answer = await self._do(
-            "XREAD", "COUNT", PAGE, *block, "STREAMS", stream, text_of(self._last), within=timeout + BLOCK
+        answer = await _do(
+            self._reading,
+            "XREAD",
+            "COUNT",
+            PAGE,
+            *block,
+            "STREAMS",
+            stream,
+            text_of(self._last),
+            within=timeout + BLOCK,
         )
         return first_of(answer)
 
@@ -225,6 +253,7 @@ class Link:
         else:
             self._lag.applied(age)
 
-    async def _do(self, *command: bytes | str | float, within: float) -> object:
-        async with asyncio.timeout(within):
-            return await self._client.execute_command(*command)
+
+async def _do(client: Client, *command: bytes | str | float, within: float) -> object:
+    async with asyncio.timeout(within):
+        return await client.execute_command(*command)
