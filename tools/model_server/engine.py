@@ -111,7 +111,15 @@ class _Step:
 class Engine:
     """The queue, the batch and the cache of one server."""
 
-    def __init__(self, profile: Profile, *, on_kv_event: Callable[[KvEvent], None] | None = None) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        on_kv_event: Callable[[KvEvent], None] | None = None,
+        every_token: bool = True,
+    ) -> None:
+        """`every_token`: report all progress; else first tokens and ends alone, which is all a simulator needs."""
+        self._every_token = every_token
         self.profile = profile
         """May be replaced while running: the next step has the new speed. Sizes stay."""
         self.kv = KvCache(profile.kv_blocks, profile.block_size, on_kv_event)
@@ -182,7 +190,7 @@ class Engine:
             end = step.start + done * step.duration
             self._apply(step, end, progress)
             self._begin(end)
-        if step is not None and done > step.reported:
+        if self._every_token and step is not None and done > step.reported:
             self._report(step, done, progress)
         return progress
 
@@ -338,7 +346,7 @@ class Engine:
         finished = sequence.produced == request.output_tokens
         if finished:
             self._leave(sequence)
-        if tokens or finished:
+        if finished or first or (tokens and self._every_token):
             progress.append(Progress(request.id, at, tokens, sequence.cached_tokens, first, finished))
 
     def _preempt(self, sequence: Job) -> None:
