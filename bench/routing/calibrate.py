@@ -110,16 +110,25 @@ class Clients:
         self._itl: list[float] = []
 
     def play(self, rounds: int) -> Modelled:
-        """Let each client ask `rounds` times; the first round, in which all ask at once, is not measured."""
-        for client in range(self._concurrency):
-            self._ask(f"{client}/0", 0.0)
-        while (due := self._engine.next_change) < math.inf:
-            for progress in self._engine.advance(due):
-                self._take(progress, rounds)
+        """Let each client ask `rounds` times. First and last round are not measured: not all clients are there."""
+        alone = self._output * self._engine.profile.decode_base
+        starts = [(alone * client / self._concurrency, f"{client}/0") for client in range(self._concurrency)]
+        while starts or self._engine.next_change < math.inf:
+            due = self._engine.next_change
+            if starts and starts[0][0] <= due:
+                due, name = starts.pop(0)
+                self._advance(due, rounds)
+                self._ask(name, due)
+            else:
+                self._advance(due, rounds)
         ttft, itl = statistics.fmean(self._ttft), statistics.fmean(self._itl)
         rate = self._concurrency * self._output / (ttft + (self._output - 1) * itl)
         line = Published(self._concurrency, 0.0, 0.0, 0.0)
         return Modelled(line, round(1000 * ttft, 2), round(1000 * itl, 3), round(rate, 2))
+
+    def _advance(self, now: float, rounds: int) -> None:
+        for progress in self._engine.advance(now):
+            self._take(progress, rounds)
 
     def _ask(self, name: str, now: float) -> None:
         self._asked[name] = now
@@ -131,7 +140,7 @@ class Clients:
         if not progress.finished:
             return
         client, _, number = progress.id.partition("/")
-        if int(number):
+        if 0 < int(number) < rounds - 1:
             first = self._first[progress.id]
             self._ttft.append(first - self._asked[progress.id])
             self._itl.append((progress.at - first) / (self._output - 1))
@@ -142,7 +151,7 @@ class Clients:
 def against(profile: Profile, table: Sequence[Published], prompt: int, output: int) -> list[Modelled]:
     """Return the model's times beside the published ones."""
     return [
-        msgspec.structs.replace(Clients(profile, line.concurrency, prompt, output).play(3), published=line)
+        msgspec.structs.replace(Clients(profile, line.concurrency, prompt, output).play(5), published=line)
         for line in table
     ]
 

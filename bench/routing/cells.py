@@ -78,7 +78,7 @@ def run(cell: Cell, settings: Settings) -> Result:
     workload = WORKLOADS[cell.workload]
     coming = arrivals(_planned(cell.workload, cell.seed, cell.scale), cell.rate)
     world = World(policy_of(cell.policy, settings), workload.fleet, coming, cell.seed)
-    return Result(cell, measure(world.run(), workload.fleet))
+    return Result(cell, measure(world.run(), workload.fleet, coming[-1][0]))
 
 
 def policy_of(name: str, settings: Settings) -> Callable[[Surroundings], Policy]:

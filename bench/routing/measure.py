@@ -11,8 +11,9 @@ from bench.routing.fleet import Fleet
 from bench.routing.turns import BLOCK, Turn
 from bench.routing.world import Outcome
 
-WARM = 0.2
-"""Share of the requests, first ones first, that only warm caches and rates up."""
+WARM = 0.25
+"""Share of the time in which sessions arrive that only warms caches and rates up. What is asked after the last arrival
+does not count either: the load goes down."""
 FEW = 8
 """Tokens of an answer below which a mean time per token says nothing."""
 
@@ -30,6 +31,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     e2e_mean: float
     throughput: float
     """Tokens of answers per second, of requests that came and ended while others still came."""
+    keeping_up: float
+    """Requests that ended over those that came, in the same time: well below 1 the queue grows."""
     goodput: float
     """Share of the requests that were answered within the objectives; a shed one was not."""
     hits: float
@@ -43,16 +46,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Share of each class that was refused; empty where nobody may be."""
 
 
-def measure(outcomes: Iterable[Outcome], fleet: Fleet) -> Row:
-    """Sum up one run. Refused requests, and of workloads with classes those that may be refused, have no times."""
-    ordered = sorted(outcomes, key=lambda one: one.started)
-    warm = ordered[int(len(ordered) * WARM) :]
+def measure(outcomes: Iterable[Outcome], fleet: Fleet, last: float) -> Row:
+    """Sum up one run, in which the last session came at `last` seconds.
+
+    Refused requests, and of workloads with classes those that may be refused, have no times.
+    """
+    ordered = sorted((one for one in outcomes if one.started <= last), key=lambda one: one.started)
+    first = next(number for number, one in enumerate(ordered) if one.started >= WARM * last)
+    warm = ordered[first:]
     answered = [one for one in warm if not one.shed]
     timed = [one for one in answered if one.turn.objective != "bulk"] or answered
     ttft = sorted(one.ttft for one in timed)
     tpot = sorted(_tpot(one) for one in timed if one.turn.output_tokens > FEW)
-    begins, ends = warm[0].started, warm[-1].started
-    done = [one for one in ordered if not one.shed and begins < one.started + one.seconds <= ends]
+    begins = WARM * last
+    done = [one for one in ordered if not one.shed and begins < one.started + one.seconds <= last]
     by = Counter(one.server for one in answered)
     ideal = ideal_hits(one.turn for one in ordered)
     prompts = sum(one.turn.prompt_tokens for one in answered)
@@ -65,10 +72,11 @@ def measure(outcomes: Iterable[Outcome], fleet: Fleet) -> Row:
         tpot_p90=_ms(tpot, 0.9),
         tpot_p99=_ms(tpot, 0.99),
         e2e_mean=round(1000 * sum(one.seconds for one in timed) / len(timed), 3),
-        throughput=round(sum(one.turn.output_tokens for one in done) / max(1e-9, ends - begins), 3),
+        throughput=round(sum(one.turn.output_tokens for one in done) / (last - begins), 3),
+        keeping_up=round(len(done) / len(answered), 4),
         goodput=round(sum(1 for one in warm if meets(one, fleet)) / len(warm), 5),
         hits=round(sum(one.cached for one in answered) / prompts, 5),
-        ideal_hits=round(sum(ideal[len(ordered) - len(warm) :]) / sum(o.turn.prompt_tokens for o in warm), 5),
+        ideal_hits=round(sum(ideal[first:]) / sum(o.turn.prompt_tokens for o in warm), 5),
         imbalance=round(max(by.values()) * fleet.servers / len(answered), 4),
         retries=sum(one.retries for one in ordered),
         shed=_shed(warm),

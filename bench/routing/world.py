@@ -77,7 +77,7 @@ class World:
         self._rng = random.Random(seed)
         self._profiles = fleet.profiles
         self._fleet = fleet
-        self.engines = [Engine(profile) for profile in self._profiles]
+        self.engines = [Engine(profile, every_token=False) for profile in self._profiles]
         self._arrivals = arrivals
         first = [turn for _, turn in arrivals]
         self.policy = policy(Surroundings(lambda: self.now, random.Random(seed), self.engines, first))
@@ -234,7 +234,7 @@ class World:
         """Lose everything; the clients see their connections break."""
         self._drive(n)
         self._up[n] = False
-        self.engines[n] = Engine(self._profiles[n])
+        self.engines[n] = Engine(self._profiles[n], every_token=False)
         self._wake[n] = math.inf
         for name, asked in [(name, one) for name, one in self._asked.items() if one.server == n]:
             del self._asked[name]

@@ -227,6 +227,31 @@ def test_a_sequence_longer_than_the_cache_is_refused():
         subject.submit(ask("b", prompt=60, output=5), 0.0)
 
 
+def test_a_simulator_hears_of_first_tokens_and_ends_alone():
+    """At the times at which everybody else does, and with the same totals."""
+    asked = [ask("a", prompt=200, output=40), ask("b", prompt=300, output=90)]
+    heard = {}
+    for every_token in (True, False):
+        subject = Engine(ROUND, every_token=every_token)
+        for number, request in enumerate(asked):
+            subject.advance(number / 10)
+            subject.submit(request, number / 10)
+        reports = run(subject)
+        heard[every_token] = [(p.id, p.at, p.first) for p in reports if p.first or p.finished]
+        assert subject.counters.generation_tokens == 130
+    assert heard[True] == heard[False]
+    assert len(reports) == 4
+
+
+def test_the_batch_can_be_looked_at():
+    """What is in it, and how far it is."""
+    subject = engine()
+    subject.submit(ask("a", prompt=200, output=40), 0.0)
+    subject.advance(0.5)
+    (job,) = subject.batch
+    assert (job.request.id, job.computed, job.produced) == ("a", 200, 1)  # as when its run of steps began
+
+
 def test_an_idle_engine_asks_for_no_wake_up():
     """Nothing to do, nothing to wait for."""
     subject = engine()

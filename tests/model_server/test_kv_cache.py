@@ -33,6 +33,17 @@ def test_a_match_stops_at_the_first_block_that_is_missing():
     assert kv.match([1, 2, 3], 3).hashes == [1]
 
 
+def test_looking_for_a_prefix_changes_nothing():
+    """Used and idle blocks count; the oldest is still evicted first."""
+    kv = KvCache(4, 16)
+    kv.release(fill(kv, [1]))
+    kv.release(fill(kv, [2]))
+    used = fill(kv, [3])
+    assert [kv.held(hashes) for hashes in ([1], [3, 2], [2, 9, 1], [9])] == [1, 2, 1, 0]
+    assert kv.reserve(used, 3 * 16)
+    assert (kv.held([1]), kv.held([2])) == (0, 1)
+
+
 def test_a_match_keeps_to_its_limit():
     """The last token of a prompt is always computed, so its block may not be taken from the cache."""
     kv = KvCache(8, 16)

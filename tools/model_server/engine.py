@@ -115,9 +115,17 @@ class Engine:
     """The queue, the batch and the cache of one server."""
 
     def __init__(
-        self, profile: Profile, *, on_kv_event: Callable[[KvEvent, Request | None], None] | None = None
+        self,
+        profile: Profile,
+        *,
+        on_kv_event: Callable[[KvEvent, Request | None], None] | None = None,
+        every_token: bool = True,
     ) -> None:
-        """`on_kv_event` hears of the cache's changes, with the request whose blocks are stored."""
+        """`on_kv_event` hears of the cache's changes, with the request whose blocks are stored.
+
+        `every_token`: report all progress; else first tokens and ends alone, which is all a simulator needs.
+        """
+        self._every_token = every_token
         self.profile = profile
         """May be replaced while running: the next step has the new speed. Sizes stay."""
         self._on_kv_event = on_kv_event
@@ -190,7 +198,7 @@ class Engine:
             end = step.start + done * step.duration
             self._apply(step, end, progress)
             self._begin(end)
-        if step is not None and done > step.reported:
+        if self._every_token and step is not None and done > step.reported:
             self._report(step, done, progress)
         return progress
 
@@ -348,7 +356,7 @@ class Engine:
         finished = sequence.produced == request.output_tokens
         if finished:
             self._leave(sequence)
-        if tokens or finished:
+        if finished or first or (tokens and self._every_token):
             progress.append(Progress(request.id, at, tokens, sequence.cached_tokens, first, finished))
 
     def _tell(self, event: KvEvent) -> None:

@@ -55,6 +55,7 @@ class Oracle(Informed):
         decode = output * (profile.decode_base + slower)
         decode += mates * profile.decode_per_sequence + reads * profile.context_read
         wait = self.uncomputed[n] / profile.prefill_rate + self._room(turn, n, sum(context))
+        wait += self._slot(turn, n, decode)
         lasting += self._evicted(turn, n) / profile.prefill_rate
         others = self.outstanding[n] * lasting + mates * slower
         return wait + mine + decode + BURDEN * others + FORESIGHT * busy * lasting
@@ -74,6 +75,15 @@ class Oracle(Informed):
                 break
             spread += BLOCK * (1 - servers / uses)
         return spread
+
+    def _slot(self, turn: Turn, n: int, decode: float) -> float:
+        """Return the seconds until the adapter is there: as long as this answer where others use all the slots."""
+        engine = self.around.engines[n]
+        if not turn.adapter or turn.adapter in engine.adapters.loaded:
+            return 0.0
+        used = {*engine.running_adapters(), *engine.waiting_adapters(), turn.adapter}
+        over = max(0, len(used) - engine.adapters.slots)
+        return engine.profile.adapter_load + over * decode
 
     def _room(self, turn: Turn, n: int, context: int) -> float:
         """Return the seconds until enough KV cache is free, if those that are there leave as evenly as they came."""

@@ -51,7 +51,7 @@ def one_system(rng: random.Random, count: int) -> list[Planned]:
 
 
 def tenants(rng: random.Random, count: int) -> list[Planned]:
-    """Draw conversations of 2 to 8 turns of 32 tenants by Zipf, system prompts of 1,000 to 3,000 tokens."""
+    """Draw conversations of 2 to 6 turns of 32 tenants by Zipf, system prompts of 1,000 to 3,000 tokens."""
     ids = names()
     prompts = [(next(ids), rng.randint(1000, 3000)) for _ in range(32)]
     weights = zipf(32)
@@ -63,7 +63,7 @@ def _until(
 ) -> Iterator[Turn]:
     session = 0
     while count > 0:
-        turns = rng.randint(2, 8)
+        turns = rng.randint(2, 6)
         yield talk(rng, ids, session, [rng.choices(prompts, weights)[0]], turns)
         count -= turns
         session += 1
@@ -78,7 +78,7 @@ def talk(
     *,
     question: tuple[int, int] = (20, 400),
     mean_answer: int = 180,
-    pause: float = 3.0,
+    pause: float = 1.0,
     objective: str = "",
 ) -> Turn:
     """Draw one conversation."""

@@ -41,7 +41,7 @@ def documents(rng: random.Random, count: int) -> list[Planned]:
 
 
 def agents(rng: random.Random, count: int) -> list[Planned]:
-    """Draw agent sessions: 8 to 16 steps from 50,000 to 110,000 tokens on, tools of 12,000 tokens common to all.
+    """Draw agent sessions: 6 to 12 steps from 55,000 to 115,000 tokens on, tools of 12,000 tokens common to all.
 
     Steps add 3,500 tokens in the mean and answer 216, as recorded sessions do (median context 104,644 tokens).
     """
@@ -49,10 +49,10 @@ def agents(rng: random.Random, count: int) -> list[Planned]:
     tools = (next(ids), 12_000)
     groups, session = [], 0
     while count > 0:
-        turns = rng.randint(8, 16)
-        start = [tools, (next(ids), rng.randint(38_000, 98_000))]
+        turns = rng.randint(6, 12)
+        start = [tools, (next(ids), rng.randint(43_000, 103_000))]
         groups.append(
-            [talk(rng, ids, session, start, turns, question=(500, 6500), mean_answer=216, pause=4.0)]
+            [talk(rng, ids, session, start, turns, question=(500, 6500), mean_answer=216, pause=1.5)]
         )
         count -= turns
         session += 1

@@ -191,6 +191,15 @@ def test_the_oracle_spreads_a_prompt_that_many_sessions_begin_with():
     assert min(policy.outstanding) > 15
 
 
+def test_the_oracle_keeps_adapters_where_they_are_loaded():
+    """Another slot taken is time lost."""
+    policy = Oracle(around())
+    policy.around.engines[2].adapters.use("a", ())
+    asked = conversation(0, [], [Exchange([(3, 100)], (4, 50))], adapter="a")
+
+    assert policy.server(asked, READY) == 2
+
+
 def test_the_default_is_the_real_director_and_reports_ends_to_it():
     """What was sent counts as load until its end."""
     policy = Picker(around())

@@ -19,7 +19,7 @@ from bench.routing.workloads import WORKLOADS
 
 ROW = Row(
     requests=100, ttft_p50=10.0, ttft_p90=20.0, ttft_p99=40.0, tpot_p50=5.0, tpot_p90=6.0, tpot_p99=7.0,
-    e2e_mean=1000.0, throughput=500.0, goodput=1.0, hits=0.5, ideal_hits=0.6, imbalance=1.1, retries=0, shed={},
+    e2e_mean=1000.0, throughput=500.0, keeping_up=1.0, goodput=1.0, hits=0.5, ideal_hits=0.6, imbalance=1.1, retries=0, shed={},
 )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_every_policy_survives_an_outage_and_answers_everything(policy):
     """Nothing is lost, and the server works again after it."""
     result = run(Cell("outage", "x", 30.0, policy, 3, 0.05), {})
 
-    assert result.row.requests > 50
+    assert result.row.requests >= 15
     assert result.row.goodput > 0.5
 
 
