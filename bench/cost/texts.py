@@ -10,7 +10,7 @@ from bench.cost.prompts import unseen
 from bench.cost.timing import Case
 from services.openai.sse import Framer
 from services.safety.canonical.check import Canonical
-from services.safety.canonical.views import is_plain
+from services.safety.canonical.encodings import is_wrapped
 from services.safety.checks.base import Check
 from services.safety.checks.rules import built_in
 from services.safety.checks.ruleset import RuleSet
@@ -30,7 +30,7 @@ def cases() -> Iterator[Case]:
         yield Case("safety", f"scan {what}, with canonical view", partial(_scan, Canonical(check), texts))
     yield Case("safety", "the same of text that is not ASCII, re2", partial(_scan, Canonical(rules), typed))
     long = next(unseen(LONG))
-    yield Case("safety", "ask 200 KB whether it has views", partial(is_plain, long))
+    yield Case("safety", "ask 200 KB whether anything is encoded", partial(is_wrapped, long))
     words = next(texts).split(" ")
     pieces = [f"{word} " for word in words]
     yield Case("safety", "follow a stream, per word", partial(_follow, rules, pieces), units=len(pieces))

@@ -44,11 +44,6 @@ def followed(text: str) -> View:
     return folded(text) if inner is None else folded(inner.text, inner)
 
 
-def is_plain(text: str) -> bool:
-    """Whether `text` says nothing but itself: it has no `views`."""
-    return text.isascii() and not is_wrapped(text)
-
-
 def views(text: str, depth: int = DEPTH) -> Iterator[View]:
     """Yield the views of `text` that say something else than the text itself."""
     if text.isascii():
