@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from services.epp.cost.pace import CONTEXT, Fleet
+from services.epp.cost.pace import Fleet
 from services.epp.ending import finished
 from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
@@ -144,9 +144,7 @@ class Pool:
 
     def reserve(self, entry: Entry) -> None:
         """Count a pick and remember its prompt, at once."""
-        batch = self._batch(entry.slot)
-        ahead, mark = self.fleet.sent(entry)
-        self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))
+        self.inflight.add(self._sent(entry))
         self.prefixes.record(entry.slot, entry.blocks)
 
     def served(self, decision: str, address: str) -> None:
@@ -159,9 +157,18 @@ class Pool:
         moved = self.inflight.move(decision, server.slot, prompt_tokens=max(0, whole - there))
         if moved is not None:
             self.fleet.unsent(entry)
-            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
+            self.inflight.amend(
+                self._sent(replace(entry, slot=server.slot, prompt_tokens=max(0, whole - there)))
+            )
         self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
         self.prefixes.record(server.slot, entry.blocks)
+
+    def _sent(self, entry: Entry) -> Entry:
+        """Count a prompt as sent, and return what is known of its place in the server's queue and batch."""
+        load = self.inflight.loads[entry.slot]
+        entry = replace(entry, batch=load.requests, reads=load.context_tokens)
+        place = self.fleet.sent(entry)
+        return replace(entry, ahead=place.ahead, mark=place.sent, stalled=place.stalled)
 
     def release(self, decision: str, served: str | None = None) -> bool:
         """End a request; return whether it was still in flight."""
@@ -209,15 +216,10 @@ class Pool:
         """Learn from what is known of a request that is still in flight here."""
         entry = self.inflight.get(done.decision)
         if entry is not None:
-            self.fleet.finished(entry, done, self._batch(entry.slot))
+            self.fleet.finished(entry, done, self.inflight.loads[entry.slot])
 
     def _address(self, slot: int) -> str:
         return next((server.address for server in self._servers.values() if server.slot == slot), "")
-
-    def _batch(self, slot: int) -> float:
-        """Return the size of what is in flight at `slot`, in sequences."""
-        load = self.inflight.loads[slot]
-        return load.requests + load.context_tokens / CONTEXT
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)

@@ -1,8 +1,9 @@
 """How fast each server of a pool is, learnt from the requests that it finished, and how long its prompts will keep it.
 
-Two lines are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
-token against the size of the batch. Each server has two factors on them, and decays back to 1 without news. The
-priors are the engine constants that SMG publishes for its mock worker: 8,000 prompt tokens per second, a step of
+Two models are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
+step against the batch, its sequences and the context that they read. A step in which prompts are computed is longer by
+these, so that they are taken out of an answer's duration before anything is learnt from it. Each server has two factors
+on the two models, and decays back to 1 without news. The priors are the engine constants that SMG publishes for its mock worker: 8,000 prompt tokens per second, a step of
 6 ms + 0.35 ms for each sequence; all that is used of them in the long run is their proportion.
 """
 
@@ -12,18 +13,17 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from services.epp.cost.line import BOLD, Line
-from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.cost.terms import BOLD, Terms
+from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry, Load
 from services.epp.records import EndOutcome, Finished
 
 FIRST_BYTE = (0.01, 1 / 8_000)
 """Seconds until the first byte of an empty prompt (network and one step), and for each prompt token."""
-STEP = (0.006, 0.00035)
-"""Seconds for a step of an empty batch, and for each sequence in it."""
-CONTEXT = 9_000
-"""Tokens of context that slow a step down like one sequence more: 0.35 ms against the 39 ns that an H100 needs to read
-the 128 KiB which a token of an 8B model takes in the KV cache."""
+STEP = (0.006, 0.00035, 39e-9)
+"""Seconds for a step of an empty batch, for each sequence in it, and for each token of their contexts: an H100 reads the
+128 KiB that a token of an 8B model takes in the KV cache in 39 ns."""
 GAIN = 0.03
 """Share of the way to a new measurement that a server's factor goes."""
 HALF_LIFE = 30.0
@@ -37,6 +37,9 @@ FAILURE_GAIN = 0.1
 MOST_FAILING = 0.95
 TYPICAL_GAIN = 0.02
 """What is typical is what the last fifty requests or so were."""
+Batch = tuple[float, float, float]
+"""What a step's time is the sum of: once, for each sequence, for each token of context."""
+NOTHING: Batch = (0.0, 0.0, 0.0)
 SERVER_ERROR, CLIENT_ERROR, TOO_MANY_REQUESTS = 500, 400, 429
 
 
@@ -52,12 +55,18 @@ class Pace:
     """For each token of the answer, in a batch of its own."""
     sequence: float = STEP[1]
     """For each token of the answer and each sequence more in the batch."""
+    context: float = STEP[2]
+    """For each token of the answer and each token of context that the batch reads."""
     attempts: float = 1.0
     """1 / (1 - share of failures): how often a request must be sent until it succeeds."""
     sent: float = 0.0
     """All prompt tokens that it was ever sent."""
+    stalled: float = 0.0
+    """The same without those that are computed while the weights are read anyway: what decoding stood still for."""
     busy_until: float = 0.0
     """When the prompts that were sent there will have been computed."""
+    begins: float = 0.0
+    """When the last step with prompts begins that is known of: what is sent before joins it."""
     places: int = 0
     """LoRA adapters that fit at once."""
     adapters: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -67,6 +76,28 @@ class Pace:
     slow_decode: float = 0.0
     failing: float = 0.0
     learnt_at: float = 0.0
+
+    def wait(self, now: float, batch: float) -> float:
+        """Return the seconds until a prompt that comes now is begun, and those that the batch adds to its step.
+
+        `batch`: what the requests there add to a step, in seconds. A prompt waits for the step in flight, half of one in
+        the mean, or for the one that computes the prompts before it; what comes before a step begins joins it.
+        """
+        left = self.busy_until - now
+        if left <= 0.0:
+            return (self.step + batch) / 2 + batch
+        return left + batch if now >= self.begins else left
+
+
+class Place(NamedTuple):
+    """Where a prompt is in its server's queue, in prompt tokens."""
+
+    ahead: float
+    """Those to be computed up to its end, other work until then included."""
+    sent: float
+    """All that the server was ever sent: `Pace.sent`."""
+    stalled: float
+    """`Pace.stalled`."""
 
 
 @dataclass(slots=True)
@@ -92,8 +123,7 @@ class Fleet:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._first = Line(*FIRST_BYTE)
-        self._step = Line(*STEP)
+        self._model = Terms((*FIRST_BYTE, *STEP))
         self.typical = Typical()
         self.paces: list[Pace] = []
 
@@ -103,20 +133,22 @@ class Fleet:
         self.paces[slot] = Pace(learnt_at=self._clock())
         self._apply(self.paces[slot])
 
-    def sent(self, entry: Entry) -> tuple[float, float]:
-        """Count a prompt as to be computed.
-
-        Returns the prompt tokens that its server has yet to compute up to its end, and all that it was ever sent.
-        """
+    def sent(self, entry: Entry) -> Place:
+        """Count a prompt as to be computed, and return its place in the server's queue."""
         pace, now = self.paces[entry.slot], self._clock()
-        end = max(pace.busy_until, now) + entry.prompt_tokens * pace.prefill
+        batch = entry.batch * pace.sequence + entry.reads * pace.context
+        end = now + (pace.wait(now, batch) if entry.batch else max(0.0, pace.busy_until - now))
+        if now >= pace.begins:
+            pace.begins = end - batch
+        end += entry.prompt_tokens * pace.prefill
         pace.busy_until = end
         pace.sent += entry.prompt_tokens
+        pace.stalled += max(0.0, entry.prompt_tokens - pace.step / pace.prefill)
         if pace.places:
             pace.adapters[entry.model] = None
             pace.adapters.move_to_end(entry.model)
             self._evict(pace)
-        return (end - now) / pace.prefill, pace.sent
+        return Place((end - now) / pace.prefill, pace.sent, pace.stalled)
 
     def passed(self, entry: Entry) -> None:
         """Note that a prompt has been computed, and so have those before it: what is left was sent later."""
@@ -144,8 +176,8 @@ class Fleet:
         self._evict(pace)
         self._apply(pace)
 
-    def finished(self, entry: Entry, end: Finished, batch: float) -> None:
-        """Learn from the end of a request; `batch`: the size of its server's batch now, in sequences."""
+    def finished(self, entry: Entry, end: Finished, load: Load) -> None:
+        """Learn from the end of a request; `load`: what is in flight at its server, the request included."""
         pace = self.paces[entry.slot]
         broken = (
             end.outcome is EndOutcome.SERVER_FAILED
@@ -156,36 +188,46 @@ class Fleet:
         if end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR:
             self.passed(entry)
             self._typical(entry, end)
-            self._measure(pace, entry, end, (entry.batch + batch) / 2)
+            batch = ((entry.batch + load.requests) / 2, (entry.reads + load.context_tokens) / 2)
+            self._measure(pace, entry, end, (1.0, *batch))
         elif not broken:
             self._overdue(pace, entry, end)
         self._apply(pace)
 
-    def _measure(self, pace: Pace, entry: Entry, end: Finished, batch: float) -> None:
-        first, step, tokens = self._first(entry.ahead), self._step(batch), end.output_tokens
-        if end.first_token is not None and tokens > 1:
-            each = (end.seconds - end.first_token) / (tokens - 1)
-            pace.slow_prefill = _toward(pace.slow_prefill, end.first_token / first, 1.0)
-            pace.slow_decode = _toward(pace.slow_decode, each / step, min(1.0, tokens / FEW))
-            self._first.learn(entry.ahead, end.first_token)
-            self._step.learn(batch, each)
-        elif tokens:
-            self._measure_whole(pace, entry, end, batch)
+    def _measure(self, pace: Pace, entry: Entry, end: Finished, batch: Batch) -> None:
+        tokens, stalls = end.output_tokens, self._computed_since(entry)
+        if end.first_token is None or tokens <= 1:
+            if tokens:
+                self._measure_whole(pace, end, (1.0, entry.ahead + stalls), _times(tokens, batch))
+            return
+        prompt, answer = (1.0, entry.ahead, *NOTHING), (0.0, 0.0, *batch)
+        each = max(0.0, end.seconds - end.first_token - stalls * pace.prefill) / (tokens - 1)
+        first, step = end.first_token / self._model(prompt), each / self._model(answer)
+        pace.slow_prefill = _toward(pace.slow_prefill, first, 1.0)
+        pace.slow_decode = _toward(pace.slow_decode, step, min(1.0, tokens / FEW))
+        self._model.learn(prompt, end.first_token)
+        self._model.learn(answer, each)
 
-    def _measure_whole(self, pace: Pace, entry: Entry, end: Finished, batch: float) -> None:
-        """Learn from one time for prompt and answer: each gets the blame by its share of what was expected."""
-        first, decode = self._first(entry.ahead), end.output_tokens * self._step(batch)
-        mine = first * math.exp(pace.slow_prefill) + decode * math.exp(pace.slow_decode)
+    def _measure_whole(self, pace: Pace, end: Finished, prompts: tuple[float, float], answer: Batch) -> None:
+        """Learn from one time for prompts and answer: each gets the blame by its share of what was expected."""
+        whole, prefill = (*prompts, *answer), math.exp(pace.slow_prefill)
+        first = self._model((*prompts, *NOTHING))
+        decode = self._model(whole) - first
+        mine = first * prefill + decode * math.exp(pace.slow_decode)
         share, off = first / (first + decode), end.seconds / mine
-        pace.slow_prefill = _toward(pace.slow_prefill, math.exp(pace.slow_prefill) * off, share)
+        pace.slow_prefill = _toward(pace.slow_prefill, prefill * off, share)
         pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
-        ratio = end.seconds / (first + decode)
-        self._first.learn(entry.ahead, first * ratio, share)
-        self._step.learn(batch, self._step(batch) * ratio, 1 - share)
+        self._model.learn(whole, end.seconds)
+
+    def _computed_since(self, entry: Entry) -> float:
+        """Return the prompt tokens sent after `entry` and computed by now: decoding there stood still for them."""
+        pace = self.paces[entry.slot]
+        pending = max(0.0, pace.busy_until - self._clock()) / pace.prefill
+        return max(0.0, pace.stalled - entry.stalled - pending)
 
     def _overdue(self, pace: Pace, entry: Entry, end: Finished) -> None:
         """Somebody stopped waiting: what is known is that it would have taken longer."""
-        expected = self._first(entry.ahead)
+        expected = self._model((1.0, entry.ahead, *NOTHING))
         if (
             end.first_token is None
             and not end.output_tokens
@@ -205,18 +247,23 @@ class Fleet:
 
     def _apply(self, pace: Pace) -> None:
         prefill, decode = math.exp(pace.slow_prefill), math.exp(pace.slow_decode)
-        pace.first = self._first.at_zero * prefill
-        slower, now = self._first.slope * prefill / pace.prefill, self._clock()
+        first, each, *step = self._model.rates
+        pace.first = first * prefill
+        slower, now = each * prefill / pace.prefill, self._clock()
         pace.prefill *= slower
         pace.busy_until = now + (pace.busy_until - now) * slower if pace.busy_until > now else 0.0
-        pace.step = self._step.at_zero * decode
-        pace.sequence = self._step.slope * decode
+        pace.step, pace.sequence, pace.context = [rate * decode for rate in step]
         pace.attempts = 1.0 / (1.0 - min(pace.failing, MOST_FAILING))
 
     @staticmethod
     def _evict(pace: Pace) -> None:
         while len(pace.adapters) > pace.places:
             pace.adapters.popitem(last=False)
+
+
+def _times(tokens: int, batch: Batch) -> Batch:
+    once, sequences, context = batch
+    return (tokens * once, tokens * sequences, tokens * context)
 
 
 def _toward(factor: float, ratio: float, share: float) -> float:
