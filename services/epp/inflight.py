@@ -48,8 +48,12 @@ class Entry:
     """Prompt tokens that the server had to compute until the end of this prompt, at the pick."""
     mark: float = 0.0
     """All prompt tokens that its server was ever sent, up to the end of this prompt."""
+    stalled: float = 0.0
+    """The same, of those only that decoding stands still for: `Pace.stalled`."""
     batch: float = 0.0
-    """Size of the server's batch at the pick, in sequences."""
+    """Requests that were at the server at the pick."""
+    reads: float = 0.0
+    """Tokens of context of these requests."""
     proxy: str = ""
     """Which proxy it was picked for (`proxies.proxy_name`); empty when that did not say."""
     first_token_slo: float = math.inf
@@ -177,6 +181,10 @@ class InFlight:
         self._entries[decision] = moved
         self._count(moved)
         return entry
+
+    def amend(self, entry: Entry) -> None:
+        """Replace what is known of a request in flight, apart from what counts as load."""
+        self._entries[entry.id] = entry
 
     def scraped(self, slot: int, began: float) -> None:
         """Note that fresh metrics of `slot` know all that was sent to it before `began`."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from services.epp.cost.pace import CONTEXT, Fleet
+from services.epp.cost.pace import Fleet
 from services.epp.ending import finished
 from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
@@ -181,9 +181,7 @@ class Pool:
         """Count a pick and remember its prompt, at once."""
         if exact is not None:
             self.exact.expect(entry.slot, exact, self._clock(), entry.model)
-        batch = self._batch(entry.slot)
-        ahead, mark = self.fleet.sent(entry)
-        self.inflight.add(replace(entry, ahead=ahead, mark=mark, batch=batch))
+        self.inflight.add(self._sent(entry))
         self.prefixes.record(entry.slot, entry.blocks)
         self.listener.picked(entry)
 
@@ -198,10 +196,17 @@ class Pool:
         moved = self.inflight.move(decision, server.slot, prompt_tokens=tokens)
         if moved is not None:
             self.fleet.unsent(entry)
-            self.fleet.sent(replace(entry, slot=server.slot, prompt_tokens=tokens))
+            self.inflight.amend(self._sent(replace(entry, slot=server.slot, prompt_tokens=tokens)))
         self.listener.moved(entry, server.slot, tokens)
         self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
         self.prefixes.record(server.slot, entry.blocks)
+
+    def _sent(self, entry: Entry) -> Entry:
+        """Count a prompt as sent, and return what is known of its place in the server's queue and batch."""
+        load = self.inflight.loads[entry.slot]
+        entry = replace(entry, batch=load.requests, reads=load.context_tokens)
+        place = self.fleet.sent(entry)
+        return replace(entry, ahead=place.ahead, mark=place.sent, stalled=place.stalled)
 
     def release(self, decision: str, served: str | None = None) -> bool:
         """End a request; return whether it was still in flight."""
@@ -250,13 +255,8 @@ class Pool:
         """Learn from what is known of a request that is still in flight here."""
         entry = self.inflight.get(done.decision)
         if entry is not None:
-            taught = self.fleet.finished(entry, done, self._batch(entry.slot))
+            taught = self.fleet.finished(entry, done, self.inflight.loads[entry.slot])
             self.listener.learnt(entry, taught)
-
-    def _batch(self, slot: int) -> float:
-        """Return the size of what is in flight at `slot`, in sequences."""
-        load = self.inflight.loads[slot]
-        return load.requests + load.context_tokens / CONTEXT
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)

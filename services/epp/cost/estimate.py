@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.epp.cost.pace import CONTEXT, Pace, Typical
+from services.epp.cost.pace import Pace, Typical
 from services.epp.endpoints import Server
 from services.epp.inflight import Load
 
@@ -23,14 +23,22 @@ class Job:
     """Empty for the base model."""
 
 
+USUAL = 4.0
+"""Times the usual prompt: as much of one is what others bring too, and so evens out between the servers."""
+CHANCE = 2.0
+"""Times the root of a batch's size: a difference that counts by half, because it is as likely to be chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the formula weighs. The first two were tuned on modelled engines: `docs/scheduling.md`."""
+    """What the formula weighs; tuned on modelled engines: `docs/scheduling.md`."""
 
-    burden: float = 0.4
+    burden: float = 1.0
     """Seconds taken from requests that are there, against own seconds."""
-    foresight: float = 0.75
-    """Seconds taken from the requests that the pool will have there soon, against own seconds."""
+    foresight: float = 1.3
+    """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean batch."""
+    patience: float = 3.0
+    """Own seconds after the first token that are as bad as one before it, in which there is nothing to read."""
     adapter_load: float = 0.2
     """Seconds to bring in an adapter: some 170 MB over PCIe, and its set-up."""
 
@@ -45,39 +53,74 @@ def estimate(
 ) -> list[float]:
     """Return the cost at each of `servers`, in seconds; every one is above 0. `docs/scheduling.md` tells the formula.
 
-    One loop without calls that could be avoided: a thousand servers have a millisecond.
+    Loops without calls that could be avoided: a thousand servers have two milliseconds.
     """
     now, prompt, output = job.now, job.prompt_tokens, job.output_tokens
     context = prompt + output
-    each, turnover, whole = typical.uncached_tokens, typical.seconds, typical.context_tokens
-    cached, gains, burden = job.cached.get, gain(job.cached), prices.burden
+    cached, gains, burden, patience = job.cached.get, gain(job.cached), prices.burden, prices.patience
     nothing_cached, gained = gains.get(-1, 0.0), gains.get
-    future = prices.foresight * sum([loads[server.slot].requests for server in servers]) / len(servers)
-    slowed = 1.0 + burden * (1.0 + context / CONTEXT)
-    costs = []
-    for server in servers:
-        slot, metrics = server.slot, server.metrics
-        load, pace, waiting = loads[slot], paces[slot], metrics.waiting
-        requests = load.requests
-        reported = metrics.running + waiting + load.unseen - load.finished
-        if reported > requests:  # noqa: PLR1730 - a call of max() costs as much as all of this
-            requests = reported
-        wait = pace.busy_until - now if pace.busy_until > now else 0.0
-        if waiting:
-            wait = max(wait, waiting * each * pace.prefill - now + metrics.scraped_at)
-        if metrics.num_blocks:
-            cache = metrics.num_blocks * metrics.block_size
-            missing = metrics.kv_usage + ((waiting + load.unseen) * whole + context) / cache - 1.0
-            if missing * turnover > wait:  # noqa: PLR1730 - same
-                wait = missing * turnover
-        prefill = (prompt - cached(slot, 0.0)) * pace.prefill
-        lasting = prefill - gained(slot, nothing_cached) * pace.prefill
-        decode = pace.step + pace.sequence * (requests * slowed + load.context_tokens / CONTEXT)
-        cost = wait + pace.first + prefill + output * decode + lasting * (burden * requests + future)
-        costs.append(cost * pace.attempts)
+    counts = [_requests(loads[server.slot], server) for server in servers]
+    mean = sum(counts) / len(counts)
+    coming, future = mean / typical.seconds, prices.foresight * mean**0.5
+    costs, batches, lasting = [], [], []
+    for server, count in zip(servers, counts, strict=True):
+        slot = server.slot
+        load, pace = loads[slot], paces[slot]
+        batch = count * pace.sequence + load.context_tokens * pace.context
+        wait = pace.wait(now, batch) if count else max(0.0, pace.busy_until - now)
+        if server.metrics.scraped_at:
+            wait = max(wait, _reported(server, load, pace, now, context, typical))
+        missing = prompt - cached(slot, 0.0)
+        prefill, kept = missing * pace.prefill, missing - gained(slot, nothing_cached)
+        # Those that come while there is a queue are behind this prompt in it.
+        own = wait + pace.first + prefill * (1.0 + wait * coming)
+        costs.append(patience * own + output * pace.step + kept * pace.prefill * future)
+        # The others share half of this answer, in the mean: each slows the other's steps.
+        batches.append(output * (batch + burden / 2 * count * (pace.sequence + context * pace.context)))
+        lasting.append(kept)
+    usual = min(*lasting, USUAL * typical.uncached_tokens)
+    for position, (server, count) in enumerate(zip(servers, counts, strict=True)):
+        stall = burden * count * paces[server.slot].prefill
+        batches[position] += usual * stall
+        costs[position] += (lasting[position] - usual) * stall
+    for position, part in enumerate(_evened(batches, mean)):
+        costs[position] = (costs[position] + part) * paces[servers[position].slot].attempts
     if job.adapter:
-        _add_adapters(costs, job.adapter, servers, paces, prices, turnover)
+        _add_adapters(costs, job.adapter, servers, paces, prices, typical.seconds)
     return costs
+
+
+def _requests(load: Load, server: Server) -> int:
+    """Return how many requests are at `server`: what it reported, corrected, and at least what is there from here."""
+    metrics = server.metrics
+    reported = metrics.running + metrics.waiting + load.unseen - load.finished
+    return max(load.requests, reported)
+
+
+def _reported(server: Server, load: Load, pace: Pace, now: float, context: float, typical: Typical) -> float:
+    """Return the seconds to wait by what `server` reported: for its queue, or for room in its cache."""
+    metrics = server.metrics
+    queue = room = 0.0
+    if metrics.waiting:
+        queue = metrics.waiting * typical.uncached_tokens * pace.prefill - now + metrics.scraped_at
+    if metrics.num_blocks:
+        claimed = (metrics.waiting + load.unseen) * typical.context_tokens + context
+        room = (metrics.kv_usage + claimed / metrics.cache_tokens - 1.0) * typical.seconds
+    return max(queue, room)
+
+
+def _evened(parts: Sequence[float], mean: float) -> list[float]:
+    """Return what is left of the differences between `parts`, which grow with batches of `mean` requests on average.
+
+    Batches that differ by about the root of their size differ by chance, and come together again long before an answer
+    has ended; larger differences, by affinity, last.
+    """
+    middle = sum(parts) / len(parts)
+    chance = CHANCE * middle / max(1.0, mean) ** 0.5
+    return [
+        middle + (part - middle) * (off / (off + chance) if (off := abs(part - middle)) else 0.0)
+        for part in parts
+    ]
 
 
 def gain(cached: Mapping[int, float]) -> dict[int, float]:
@@ -113,4 +156,5 @@ def _add_adapters(
         if adapter in pace.adapters or adapter in metrics.active_adapters:
             continue
         full = len(metrics.active_adapters) >= metrics.max_adapters > 0
-        costs[position] += pace.attempts * (prices.adapter_load + (turnover if full else 0.0))
+        wait = prices.adapter_load + (turnover if full else 0.0)
+        costs[position] += pace.attempts * prices.patience * wait

@@ -1,9 +1,11 @@
 """How fast each server of a pool is, learnt from the requests that it finished, and how long its prompts will keep it.
 
-Two lines are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
-token against the size of the batch. Each server has two factors on them, and decays back to 1 without news. The
-priors are the engine constants that SMG publishes for its mock worker: 8,000 prompt tokens per second, a step of
-6 ms + 0.35 ms for each sequence; all that is used of them in the long run is their proportion.
+Two models are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
+step against the batch, its sequences and the context that they read. A step in which prompts are computed is longer by
+these, so that they are taken out of an answer's duration before anything is learnt from it. Each server has two factors
+on the two models, and decays back to 1 without news. The priors are the engine constants that SMG publishes for its
+mock worker: 8,000 prompt tokens per second, a step of 6 ms + 0.35 ms for each sequence; all that is used of them in the
+long run is their proportion. What one request taught is a `Lesson`: other replicas learn from it too.
 """
 
 from __future__ import annotations
@@ -12,19 +14,19 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from services.epp.cost.line import BOLD, Line
+from services.epp.cost.terms import BOLD, Terms
 from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.load import Load
 from services.epp.others import Foreign
 from services.epp.records import EndOutcome, Finished
 
 FIRST_BYTE = (0.01, 1 / 8_000)
 """Seconds until the first byte of an empty prompt (network and one step), and for each prompt token."""
-STEP = (0.006, 0.00035)
-"""Seconds for a step of an empty batch, and for each sequence in it."""
-CONTEXT = 9_000
-"""Tokens of context that slow a step down like one sequence more: 0.35 ms against the 39 ns that an H100 needs to read
-the 128 KiB which a token of an 8B model takes in the KV cache."""
+STEP = (0.006, 0.00035, 39e-9)
+"""Seconds for a step of an empty batch, for each sequence in it, and for each token of their contexts: an H100 reads the
+128 KiB that a token of an 8B model takes in the KV cache in 39 ns."""
 GAIN = 0.03
 """Share of the way to a new measurement that a server's factor goes."""
 HALF_LIFE = 30.0
@@ -38,6 +40,9 @@ FAILURE_GAIN = 0.1
 MOST_FAILING = 0.95
 TYPICAL_GAIN = 0.02
 """What is typical is what the last fifty requests or so were."""
+Batch = tuple[float, float, float]
+"""What a step's time is the sum of: once, for each sequence, for each token of context."""
+NOTHING: Batch = (0.0, 0.0, 0.0)
 SERVER_ERROR, CLIENT_ERROR, TOO_MANY_REQUESTS = 500, 400, 429
 
 
@@ -53,12 +58,18 @@ class Pace:
     """For each token of the answer, in a batch of its own."""
     sequence: float = STEP[1]
     """For each token of the answer and each sequence more in the batch."""
+    context: float = STEP[2]
+    """For each token of the answer and each token of context that the batch reads."""
     attempts: float = 1.0
     """1 / (1 - share of failures): how often a request must be sent until it succeeds."""
     sent: float = 0.0
     """All prompt tokens that it was ever sent."""
+    stalled: float = 0.0
+    """The same without those that are computed while the weights are read anyway: what decoding stood still for."""
     busy_until: float = 0.0
     """When the prompts that were sent there will have been computed."""
+    begins: float = 0.0
+    """When the last step with prompts begins that is known of: what is sent before joins it."""
     places: int = 0
     """LoRA adapters that fit at once."""
     adapters: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -68,6 +79,28 @@ class Pace:
     slow_decode: float = 0.0
     failing: float = 0.0
     learnt_at: float = 0.0
+
+    def wait(self, now: float, batch: float) -> float:
+        """Return the seconds until a prompt that comes now is begun, and those that the batch adds to its step.
+
+        `batch`: what the requests there add to a step, in seconds. A prompt waits for the step in flight, half of one in
+        the mean, or for the one that computes the prompts before it; what comes before a step begins joins it.
+        """
+        left = self.busy_until - now
+        if left <= 0.0:
+            return (self.step + batch) / 2 + batch
+        return left + batch if now >= self.begins else left
+
+
+class Place(NamedTuple):
+    """Where a prompt is in its server's queue, in prompt tokens."""
+
+    ahead: float
+    """Those to be computed up to its end, other work until then included."""
+    sent: float
+    """All that the server was ever sent: `Pace.sent`."""
+    stalled: float
+    """`Pace.stalled`."""
 
 
 @dataclass(slots=True)
@@ -97,8 +130,12 @@ class Lesson:
     """By its server's fault; neither is somebody who stopped waiting."""
     ahead: float
     """Prompt tokens that the server had to compute until the end of this prompt."""
+    stalls: float
+    """Prompt tokens that came after and were computed before its end: decoding stood still for them."""
     batch: float
-    """Mean size of the server's batch while it was there, in sequences."""
+    """Mean number of sequences in the server's batch while it was there."""
+    reads: float
+    """Mean number of tokens of context in that batch."""
     prompt_tokens: int
     """Of these, its own."""
     context_tokens: int
@@ -113,8 +150,7 @@ class Fleet:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._first = Line(*FIRST_BYTE)
-        self._step = Line(*STEP)
+        self._model = Terms((*FIRST_BYTE, *STEP))
         self.typical = Typical()
         self.paces: list[Pace] = []
 
@@ -124,24 +160,26 @@ class Fleet:
         self.paces[slot] = Pace(learnt_at=self._clock())
         self._apply(self.paces[slot])
 
-    def sent(self, entry: Entry) -> tuple[float, float]:
-        """Count a prompt as to be computed.
+    def sent(self, entry: Entry) -> Place:
+        """Count a prompt as to be computed, and return its place in the server's queue."""
+        return self.heard(entry, self._clock(), entry.batch, entry.reads)
 
-        Returns the prompt tokens that its server has yet to compute up to its end, and all that it was ever sent.
-        """
-        return self.heard(entry, self._clock())
-
-    def heard(self, request: Entry | Foreign, at: float) -> tuple[float, float]:
-        """Count a prompt that was sent at `at`, as `sent` does."""
+    def heard(self, request: Entry | Foreign, at: float, sequences: float, reads: float) -> Place:
+        """Count a prompt that was sent at `at`, as `sent` does; `sequences` that read `reads` tokens were there."""
         pace = self.paces[request.slot]
-        end = max(pace.busy_until, at) + request.prompt_tokens * pace.prefill
+        batch = sequences * pace.sequence + reads * pace.context
+        end = at + (pace.wait(at, batch) if sequences else max(0.0, pace.busy_until - at))
+        if at >= pace.begins:
+            pace.begins = end - batch
+        end += request.prompt_tokens * pace.prefill
         pace.busy_until = end
         pace.sent += request.prompt_tokens
+        pace.stalled += max(0.0, request.prompt_tokens - pace.step / pace.prefill)
         if pace.places:
             pace.adapters[request.model] = None
             pace.adapters.move_to_end(request.model)
             self._evict(pace)
-        return (end - at) / pace.prefill, pace.sent
+        return Place((end - at) / pace.prefill, pace.sent, pace.stalled)
 
     def passed(self, entry: Entry | Foreign) -> None:
         """Note that a prompt has been computed, and so have those before it: what is left was sent later."""
@@ -169,11 +207,14 @@ class Fleet:
         self._evict(pace)
         self._apply(pace)
 
-    def finished(self, entry: Entry, end: Finished, batch: float) -> Lesson:
-        """Learn from the end of a request and return what; `batch`: the size of its server's batch now, in sequences."""
-        taught = _lesson(entry, end, (entry.batch + batch) / 2)
-        if taught.completed:
+    def finished(self, entry: Entry, end: Finished, load: Load) -> Lesson:
+        """Learn from the end of a request and return what.
+
+        `load`: what is in flight at its server, the request included.
+        """
+        if _completed(end):
             self.passed(entry)
+        taught = _lesson(entry, end, load, self._computed_since(entry))
         self.learn(entry.slot, taught)
         return taught
 
@@ -189,30 +230,39 @@ class Fleet:
         self._apply(pace)
 
     def _measure(self, pace: Pace, end: Lesson) -> None:
-        first, step, tokens = self._first(end.ahead), self._step(end.batch), end.output_tokens
-        if end.first_token is not None and tokens > 1:
-            each = (end.seconds - end.first_token) / (tokens - 1)
-            pace.slow_prefill = _toward(pace.slow_prefill, end.first_token / first, 1.0)
-            pace.slow_decode = _toward(pace.slow_decode, each / step, min(1.0, tokens / FEW))
-            self._first.learn(end.ahead, end.first_token)
-            self._step.learn(end.batch, each)
-        elif tokens:
-            self._measure_whole(pace, end)
+        tokens, batch = end.output_tokens, (1.0, end.batch, end.reads)
+        if end.first_token is None or tokens <= 1:
+            if tokens:
+                self._measure_whole(pace, end, (1.0, end.ahead + end.stalls), _times(tokens, batch))
+            return
+        prompt, answer = (1.0, end.ahead, *NOTHING), (0.0, 0.0, *batch)
+        each = max(0.0, end.seconds - end.first_token - end.stalls * pace.prefill) / (tokens - 1)
+        first, step = end.first_token / self._model(prompt), each / self._model(answer)
+        pace.slow_prefill = _toward(pace.slow_prefill, first, 1.0)
+        pace.slow_decode = _toward(pace.slow_decode, step, min(1.0, tokens / FEW))
+        self._model.learn(prompt, end.first_token)
+        self._model.learn(answer, each)
 
-    def _measure_whole(self, pace: Pace, end: Lesson) -> None:
-        """Learn from one time for prompt and answer: each gets the blame by its share of what was expected."""
-        first, decode = self._first(end.ahead), end.output_tokens * self._step(end.batch)
-        mine = first * math.exp(pace.slow_prefill) + decode * math.exp(pace.slow_decode)
+    def _measure_whole(self, pace: Pace, end: Lesson, prompts: tuple[float, float], answer: Batch) -> None:
+        """Learn from one time for prompts and answer: each gets the blame by its share of what was expected."""
+        whole, prefill = (*prompts, *answer), math.exp(pace.slow_prefill)
+        first = self._model((*prompts, *NOTHING))
+        decode = self._model(whole) - first
+        mine = first * prefill + decode * math.exp(pace.slow_decode)
         share, off = first / (first + decode), end.seconds / mine
-        pace.slow_prefill = _toward(pace.slow_prefill, math.exp(pace.slow_prefill) * off, share)
+        pace.slow_prefill = _toward(pace.slow_prefill, prefill * off, share)
         pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
-        ratio = end.seconds / (first + decode)
-        self._first.learn(end.ahead, first * ratio, share)
-        self._step.learn(end.batch, self._step(end.batch) * ratio, 1 - share)
+        self._model.learn(whole, end.seconds)
+
+    def _computed_since(self, entry: Entry) -> float:
+        """Return the prompt tokens sent after `entry` and computed by now: decoding there stood still for them."""
+        pace = self.paces[entry.slot]
+        pending = max(0.0, pace.busy_until - self._clock()) / pace.prefill
+        return max(0.0, pace.stalled - entry.stalled - pending)
 
     def _overdue(self, pace: Pace, end: Lesson) -> None:
         """Somebody stopped waiting: what is known is that it would have taken longer."""
-        expected = self._first(end.ahead)
+        expected = self._model((1.0, end.ahead, *NOTHING))
         if (
             end.first_token is None
             and not end.output_tokens
@@ -232,12 +282,12 @@ class Fleet:
 
     def _apply(self, pace: Pace) -> None:
         prefill, decode = math.exp(pace.slow_prefill), math.exp(pace.slow_decode)
-        pace.first = self._first.at_zero * prefill
-        slower, now = self._first.slope * prefill / pace.prefill, self._clock()
+        first, each, *step = self._model.rates
+        pace.first = first * prefill
+        slower, now = each * prefill / pace.prefill, self._clock()
         pace.prefill *= slower
         pace.busy_until = now + (pace.busy_until - now) * slower if pace.busy_until > now else 0.0
-        pace.step = self._step.at_zero * decode
-        pace.sequence = self._step.slope * decode
+        pace.step, pace.sequence, pace.context = [rate * decode for rate in step]
         pace.attempts = 1.0 / (1.0 - min(pace.failing, MOST_FAILING))
 
     @staticmethod
@@ -246,17 +296,23 @@ class Fleet:
             pace.adapters.popitem(last=False)
 
 
-def _lesson(entry: Entry, end: Finished, batch: float) -> Lesson:
+def _completed(end: Finished) -> bool:
+    return end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR
+
+
+def _lesson(entry: Entry, end: Finished, load: Load, stalls: float) -> Lesson:
     failed = (
         end.outcome is EndOutcome.SERVER_FAILED
         or end.status >= SERVER_ERROR
         or end.status == TOO_MANY_REQUESTS
     )
     return Lesson(
-        completed=end.outcome is EndOutcome.COMPLETED and end.status < CLIENT_ERROR,
+        completed=_completed(end),
         broken=failed,
         ahead=entry.ahead,
-        batch=batch,
+        stalls=stalls,
+        batch=(entry.batch + load.requests) / 2,
+        reads=(entry.reads + load.context_tokens) / 2,
         prompt_tokens=entry.prompt_tokens,
         context_tokens=entry.context_tokens,
         max_tokens=entry.max_tokens,
@@ -264,6 +320,11 @@ def _lesson(entry: Entry, end: Finished, batch: float) -> Lesson:
         first_token=end.first_token,
         output_tokens=end.output_tokens,
     )
+
+
+def _times(tokens: int, batch: Batch) -> Batch:
+    once, sequences, context = batch
+    return (tokens * once, tokens * sequences, tokens * context)
 
 
 def _toward(factor: float, ratio: float, share: float) -> float:

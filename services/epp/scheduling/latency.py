@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.epp.cost.pace import CONTEXT
 from services.epp.endpoints import Server
 from services.epp.scheduling.interfaces import Situation
 from services.extproc.events import Headers
@@ -42,7 +41,7 @@ def objectives(situation: Situation) -> Objectives:
 def headrooms(situation: Situation, servers: Sequence[Server]) -> list[Headroom]:
     """Predict from what was learnt of each server, as `services.epp.cost` does.
 
-    ttft = wait + first + uncached prompt tokens · prefill;  tpot = step + sequence · size of the batch
+    ttft = wait + first + uncached prompt tokens · prefill;  tpot = step + sequence · requests there + context · tokens that they read
     """
     asked, digest = objectives(situation), situation.digest
     ttft, tpot = asked.ttft or 0.0, asked.tpot or 0.0
@@ -51,8 +50,8 @@ def headrooms(situation: Situation, servers: Sequence[Server]) -> list[Headroom]
         pace, load = situation.paces[server.slot], situation.loads[server.slot]
         uncached = digest.prompt_tokens - digest.prefix_tokens(situation.matches.get(server.slot, 0))
         first = max(0.0, pace.busy_until - situation.now) + pace.first + uncached * pace.prefill
-        batch = max(load.requests, server.metrics.running) + load.context_tokens / CONTEXT
-        found.append(Headroom(ttft - first, tpot - pace.step - pace.sequence * batch))
+        step = pace.step + pace.sequence * max(load.requests, server.metrics.running)
+        found.append(Headroom(ttft - first, tpot - step - pace.context * load.context_tokens))
     return found
 
 

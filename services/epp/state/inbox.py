@@ -169,9 +169,14 @@ class Inbox:
             tail=blocks[-1] if blocks else pick.parent,
             model=at(names, pick.model),
         )
-        request.ahead, request.mark = pool.fleet.heard(request, request.picked_at)
+        self._heard(request, request.picked_at)
         if pick.number:
             pool.inflight.hear(request)
+
+    def _heard(self, request: Foreign, at: float) -> None:
+        load = self._pool.inflight.loads[request.slot]
+        place = self._pool.fleet.heard(request, at, load.requests, load.context_tokens)
+        request.ahead, request.mark = place.ahead, place.sent
 
     def _move(self, decision: str, move: Move, slots: Sequence[int]) -> None:
         before, after = at(slots, move.before), at(slots, move.after)
@@ -185,7 +190,7 @@ class Inbox:
         if request is not None:
             pool.fleet.unsent(request)
             request.slot, request.prompt_tokens, request.answered = after, move.prompt_tokens, False
-            pool.fleet.heard(request, self._clock())
+            self._heard(request, self._clock())
             pool.inflight.hear(request)
 
     def _ended(self, batch: Batch) -> None:

@@ -108,7 +108,9 @@ class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     completed: bool
     broken: bool
     ahead: Amount
+    stalls: Amount
     batch: Amount
+    reads: Amount
     prompt_tokens: Count
     context_tokens: Count
     max_tokens: Count

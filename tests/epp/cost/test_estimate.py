@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from services.epp.inflight import Load
 from tests.epp.scheduling.world import NOW, server
 
 JOB = Job(prompt_tokens=1600, output_tokens=100, cached={}, now=NOW)
-ALONE = 0.01 + 1600 / 8000 + 100 * 0.006
+PATIENCE = Prices().patience
+ALONE = PATIENCE * (0.01 + 1600 / 8000) + 100 * 0.006
+CONTEXT = 39e-9
 
 
 def cost(job: Job = JOB, *, load: Load | None = None, pace: Pace | None = None, **metrics: Any) -> float:
@@ -22,38 +25,74 @@ def cost(job: Job = JOB, *, load: Load | None = None, pace: Pace | None = None, 
     return estimate(job, servers, [load or Load()], [pace or Pace()], Typical(), Prices(foresight=0))[0]
 
 
+def costs(
+    *counts: int, job: Job = JOB, paces: Sequence[Pace] = (), typical: Typical | None = None, **prices: float
+) -> list[float]:
+    """Return the costs at servers with so many requests."""
+    servers, loads = [server(slot) for slot in range(len(counts))], [Load(requests=count) for count in counts]
+    paces = paces or [Pace() for _ in counts]
+    return estimate(job, servers, loads, paces, typical or Typical(), Prices(**({"foresight": 0} | prices)))
+
+
 def test_an_idle_server_costs_the_prompt_and_the_answer():
-    """Seconds at the prior's speed: a step, 1,600 prompt tokens at 8,000 a second, 100 tokens at 6 ms."""
+    """At the prior's speed: a step, 1,600 prompt tokens at 8,000 a second, and 100 tokens at 6 ms. Those count once."""
     assert cost() == pytest.approx(ALONE)
 
 
 def test_what_is_cached_is_not_computed():
     """Three quarters of the prompt."""
     job = Job(1600, 100, {0: 1200}, NOW)
-    assert cost(job) == pytest.approx(ALONE - 1200 / 8000)
+    assert cost(job) == pytest.approx(ALONE - PATIENCE * 1200 / 8000)
 
 
 def test_prompts_before_it_have_to_be_waited_for():
-    """Until they are done; never less than nothing."""
-    assert cost(pace=Pace(busy_until=NOW + 2)) == pytest.approx(ALONE + 2)
-    assert cost(pace=Pace(busy_until=NOW - 2)) == pytest.approx(ALONE)
+    """Until they are done, and the batch's share of the step besides; what has not begun yet is joined."""
+    one, step = Load(requests=1), 0.00035
+    idle = cost(load=one)
+    queued = cost(load=one, pace=Pace(busy_until=NOW + 2, begins=NOW))
+    joined = cost(load=one, pace=Pace(busy_until=NOW + 2, begins=NOW + 0.1))
+    behind = (
+        2 * (1 / 4) * 1600 / 8000
+    )  # a request in 4 s comes, here or elsewhere, and 2 s are two quarters of it
+
+    assert queued - idle == pytest.approx(PATIENCE * (2 + behind - (0.006 + step) / 2), rel=0.02)
+    assert queued - joined == pytest.approx(PATIENCE * step, rel=0.1)
+    assert cost(load=one, pace=Pace(busy_until=NOW - 2)) == pytest.approx(idle)
+
+
+def test_who_comes_behind_a_prompt_waits_for_it_where_there_is_a_queue():
+    """With one request in 4 s for each server, a long prompt makes more wait than a short one."""
+    short, long = Job(80, 100, {}, NOW), Job(8000, 100, {}, NOW)
+    quiet, queue = Pace(), Pace(busy_until=NOW + 4, begins=NOW)
+    extra = [
+        costs(1, job=job, paces=[queue])[0] - costs(1, job=job, paces=[quiet])[0] for job in (short, long)
+    ]
+
+    assert extra[1] - extra[0] == pytest.approx(PATIENCE * 4 / 4 * 7920 / 8000, rel=0.01)
 
 
 def test_what_waits_there_for_others_counts_too_and_grows_old():
     """A typical prompt each, less the time since the server said so."""
     lone = Load(requests=0)
-    young = cost(load=lone, waiting=8) - cost(load=lone, running=8)
-    old = cost(load=lone, waiting=8, scraped_at=NOW - 0.3) - cost(load=lone, running=8)
-    assert young == pytest.approx(8 * 500 / 8000)
-    assert old == pytest.approx(young - 0.3)
+    job = Job(0, 100, {}, NOW)
+    none = cost(job, load=lone, running=8)
+    young = cost(job, load=lone, waiting=8) - none
+    old = cost(job, load=lone, waiting=8, scraped_at=NOW - 0.3) - none
+    half_a_step = (0.006 + 3 * 8 * 0.00035) / 2
+
+    assert young == pytest.approx(PATIENCE * (8 * 500 / 8000 - half_a_step), rel=0.02)
+    assert young - old == pytest.approx(PATIENCE * 0.3)
 
 
 def test_a_batch_costs_its_requests_time_and_the_newcomer_takes_time_from_them():
-    """Each of ten: a slower step for both sides, and the pause while the prompt is computed."""
-    prices, size = Prices(foresight=0), 1 + 1700 / 9000
-    taken = 10 * (1600 / 8000 + 100 * 0.00035 * size)
-    expected = ALONE + 100 * 0.00035 * 10 + prices.burden * taken
-    assert cost(running=10) == pytest.approx(expected)
+    """Ten: a slower step for both sides, for half of the answer on the others', and the pause for the prompt."""
+    stalls = 10 * 1600 / 8000
+    own, theirs = 100 * 10 * 0.00035, 10 * 50 * (0.00035 + 1700 * CONTEXT)
+    wait = (0.006 + 3 * 10 * 0.00035) / 2
+
+    assert cost(running=10) == pytest.approx(
+        ALONE + PATIENCE * wait * (1 + 0.2 * 10 / 4) + own + theirs + stalls, rel=0.01
+    )
 
 
 def test_a_request_that_was_just_sent_counts_like_one_that_the_server_reports():
@@ -64,19 +103,53 @@ def test_a_request_that_was_just_sent_counts_like_one_that_the_server_reports():
 
 
 def test_long_contexts_slow_a_batch_down_more():
-    """9,000 tokens of context are one sequence more."""
-    more = cost(load=Load(requests=2, context_tokens=90_000)) - cost(load=Load(requests=2))
-    assert more == pytest.approx(100 * 0.00035 * 10)
+    """Each step reads them all."""
+    job = Job(0, 100, {}, NOW)
+    more = cost(job, load=Load(requests=2, context_tokens=90_000)) - cost(job, load=Load(requests=2))
+    step = 90_000 * CONTEXT
+
+    assert more == pytest.approx(100 * step + PATIENCE * 1.5 * step)
+
+
+def test_small_differences_between_batches_even_out_and_large_ones_last():
+    """With hundreds of requests everywhere, one more hardly counts; three times as many count nearly in full."""
+    job = Job(0, 100, {}, NOW)
+    each = 100 * 0.00035 + 50 * (0.00035 + 100 * CONTEXT)
+    by_chance = costs(100, 101, job=job, patience=0)
+    by_affinity = costs(100, 300, job=job, patience=0)
+
+    assert 0 < by_chance[1] - by_chance[0] < 0.05 * each
+    assert by_affinity[1] - by_affinity[0] > 0.7 * 200 * each
+
+
+def test_a_prompt_that_is_not_usual_goes_where_it_stops_fewest():
+    """What all prompts do to a batch evens out; a long one's pause is counted for every request that it stops."""
+    typical = Typical(uncached_tokens=100)
+    few, many = costs(99, 101, job=Job(40_000, 1, {}, NOW), typical=typical, patience=0)
+
+    assert many - few > 0.9 * 2 * (40_000 - 400) / 8000
+
+
+def test_an_idle_server_beats_a_warm_one_when_the_queue_there_is_longer_than_the_prompt():
+    """Else the warm one wins: seconds against seconds."""
+    job = Job(2000, 100, {0: 1900}, NOW)
+
+    def warm_wins(queue: float) -> bool:
+        warm, cold = costs(1, 1, job=job, paces=[Pace(busy_until=NOW + queue, begins=NOW), Pace()])
+        return warm < cold
+
+    assert warm_wins(0.1)
+    assert not warm_wins(0.6)
 
 
 def test_a_full_cache_makes_a_request_wait_and_a_nearly_full_one_does_not_jump():
     """What is missing of the cache, in typical requests' time."""
     usages = [use / 1000 for use in range(1001)]
-    costs = [cost(kv_usage=use, num_blocks=1000, block_size=16) for use in usages]
+    found = [cost(kv_usage=use, num_blocks=1000, block_size=16) for use in usages]
 
-    assert costs[0] == pytest.approx(ALONE)
-    assert costs[-1] == pytest.approx(ALONE + 1700 / 16_000 * Typical().seconds)
-    assert max(after - before for before, after in itertools.pairwise(costs)) < 0.005
+    assert found[0] == pytest.approx(ALONE)
+    assert found[-1] == pytest.approx(ALONE + PATIENCE * 1700 / 16_000 * Typical().seconds)
+    assert max(after - before for before, after in itertools.pairwise(found)) < 0.015
 
 
 def test_failures_multiply():
@@ -93,8 +166,10 @@ def test_an_adapter_costs_its_load_where_it_is_not_and_a_wait_where_there_is_no_
 
     assert cost(job, max_adapters=2, active_adapters=frozenset({"lora"})) == pytest.approx(ALONE)
     assert cost(job, pace=remembered, max_adapters=2, active_adapters=full) == pytest.approx(ALONE)
-    assert cost(job, max_adapters=2) == pytest.approx(ALONE + 0.2)
-    assert cost(job, max_adapters=2, active_adapters=full) == pytest.approx(ALONE + 0.2 + Typical().seconds)
+    assert cost(job, max_adapters=2) == pytest.approx(ALONE + PATIENCE * 0.2)
+    assert cost(job, max_adapters=2, active_adapters=full) == pytest.approx(
+        ALONE + PATIENCE * (0.2 + Typical().seconds)
+    )
 
 
 def test_prompts_weigh_more_in_a_busy_pool_also_at_its_idle_server():
@@ -103,7 +178,7 @@ def test_prompts_weigh_more_in_a_busy_pool_also_at_its_idle_server():
     alone = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0))[0]
     shared = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0.5))[0]
 
-    assert shared - alone == pytest.approx(0.5 * 5 * 1600 / 8000)
+    assert shared - alone == pytest.approx(0.5 * 5**0.5 * 1600 / 8000)
 
 
 @pytest.mark.parametrize(
@@ -130,4 +205,6 @@ def test_a_prefix_that_many_hold_is_copied_more_easily():
     one = estimate(Job(1600, 100, {0: 1600}, NOW), servers, loads, paces, Typical(), Prices())[2]
     two = estimate(Job(1600, 100, {0: 1600, 1: 1600}, NOW), servers, loads, paces, Typical(), Prices())[2]
 
-    assert one - two == pytest.approx(0.5 * 1600 / 8000 * 5 * (0.4 + 0.75))
+    stalls, later = 5 * Prices().burden, 5**0.5 * Prices().foresight
+
+    assert one - two == pytest.approx(0.5 * 1600 / 8000 * (stalls + later))

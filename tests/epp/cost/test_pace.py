@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from services.epp.cost.pace import Fleet, Typical
-from services.epp.inflight import Entry
+from services.epp.inflight import Entry, Load
 from services.epp.records import EndOutcome, Finished
 from tests.epp.world import Clock
 
@@ -46,11 +46,11 @@ def entry(
 
 def serve(fleet: Fleet, slot: int, speed: float, rng: random.Random, *, streamed: bool) -> None:
     """One request at a server that is `speed` times as fast as the prior."""
-    prompt, tokens, batch = rng.randint(100, 4000), rng.randint(20, 400), rng.uniform(1, 30)
+    prompt, tokens, batch = rng.randint(100, 4000), rng.randint(20, 400), rng.randint(1, 30)
     first = (0.01 + prompt / 8000) / speed * rng.uniform(0.8, 1.25)
     seconds = first + tokens * (0.006 + 0.00035 * batch) / speed * rng.uniform(0.8, 1.25)
     end = replace(END, seconds=seconds, first_token=first if streamed else None, output_tokens=tokens)
-    fleet.finished(entry(slot, prompt=prompt, batch=batch), end, batch)
+    fleet.finished(entry(slot, prompt=prompt, batch=batch), end, Load(requests=batch))
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -102,7 +102,9 @@ def test_a_server_that_fails_at_once_is_not_taken_for_a_fast_one(clock, outcome,
     fleet = fleet_of(2, clock)
     before = fleet.paces[0].prefill
     for _ in range(100):
-        fleet.finished(entry(0), replace(END, outcome=outcome, status=status, seconds=0.001), 1)
+        fleet.finished(
+            entry(0), replace(END, outcome=outcome, status=status, seconds=0.001), Load(requests=1)
+        )
 
     assert fleet.paces[0].prefill == pytest.approx(before)
     assert fleet.paces[0].attempts == pytest.approx(20, rel=0.05)
@@ -113,7 +115,7 @@ def test_refused_requests_teach_nothing(clock):
     """A 400 is the client's."""
     fleet = fleet_of(1, clock)
     before = replace(fleet.paces[0])
-    fleet.finished(entry(0), replace(END, status=400, seconds=0.001, output_tokens=5), 1)
+    fleet.finished(entry(0), replace(END, status=400, seconds=0.001, output_tokens=5), Load(requests=1))
 
     assert fleet.paces[0] == before
 
@@ -122,23 +124,23 @@ def test_a_client_that_left_before_the_answer_tells_only_that_it_took_long(clock
     """Sooner than expected means nothing; later means slow."""
     fleet = fleet_of(1, clock)
     left = replace(END, outcome=EndOutcome.CLIENT_LEFT, status=0)
-    fleet.finished(entry(0), replace(left, seconds=0.01), 1)
+    fleet.finished(entry(0), replace(left, seconds=0.01), Load(requests=1))
     assert fleet.paces[0].slow_prefill == 0
-    fleet.finished(entry(0), replace(left, seconds=30), 1)
+    fleet.finished(entry(0), replace(left, seconds=30), Load(requests=1))
     assert fleet.paces[0].slow_prefill > 0
 
 
 def test_prompts_queue_up_and_are_worked_off(clock):
     """8,000 tokens a second, one prompt after the other."""
     fleet = fleet_of(1, clock)
-    assert fleet.sent(entry(0, prompt=8000))[0] == pytest.approx(8000)
-    assert fleet.sent(entry(0, prompt=4000))[0] == pytest.approx(12000)
+    assert fleet.sent(entry(0, prompt=8000, batch=0)).ahead == pytest.approx(8000)
+    assert fleet.sent(entry(0, prompt=4000, batch=0)).ahead == pytest.approx(12000)
     clock.now += 1.0
-    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(4080)
+    assert fleet.sent(entry(0, prompt=80, batch=0)).ahead == pytest.approx(4080)
     fleet.unsent(entry(0, prompt=80))
     assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.5)
     fleet.idle(0)
-    assert fleet.sent(entry(0, prompt=80))[0] == pytest.approx(80)
+    assert fleet.sent(entry(0, prompt=80, batch=0)).ahead == pytest.approx(80)
 
 
 def test_an_answer_says_that_the_prompts_before_it_are_done(clock):
@@ -146,8 +148,9 @@ def test_an_answer_says_that_the_prompts_before_it_are_done(clock):
     fleet = fleet_of(1, clock)
     entries = []
     for prompt in (8000, 4000, 800):
-        ahead, mark = fleet.sent(entry(0, prompt=prompt))
-        entries.append(replace(entry(0, prompt=prompt), ahead=ahead, mark=mark))
+        one = entry(0, prompt=prompt)
+        place = fleet.sent(one)
+        entries.append(replace(one, ahead=place.ahead, mark=place.sent, stalled=place.stalled))
     fleet.passed(entries[1])
     assert fleet.paces[0].busy_until == pytest.approx(clock() + 0.1)
     fleet.passed(entries[0])
@@ -159,7 +162,9 @@ def test_a_queue_is_as_long_as_the_server_turns_out_to_be_slow(clock):
     fleet = fleet_of(1, clock)
     fleet.sent(entry(0, prompt=8000))
     for _ in range(200):
-        fleet.finished(entry(0), replace(END, seconds=0.5, first_token=0.22, output_tokens=1000), 4)
+        fleet.finished(
+            entry(0), replace(END, seconds=0.5, first_token=0.22, output_tokens=1000), Load(requests=4)
+        )
     waits = fleet.paces[0].busy_until - clock()
 
     assert waits == pytest.approx(8000 * fleet.paces[0].prefill)
@@ -205,7 +210,7 @@ def test_how_long_an_answer_will_be(clock, limits, lengths, asked, expected):
     fleet = fleet_of(1, clock)
     for _ in range(500):
         end = replace(END, seconds=2, first_token=0.1, output_tokens=lengths)
-        fleet.finished(entry(0, max_tokens=limits), end, 4)
+        fleet.finished(entry(0, max_tokens=limits), end, Load(requests=4))
 
     assert fleet.typical.output(asked) == pytest.approx(expected, rel=0.1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.epp.cost.pace import CONTEXT, Pace
+from services.epp.cost.pace import Pace
 from services.epp.inflight import Load
 from services.epp.scheduling.filters.slo_headroom import SloHeadroomTier
 from services.epp.scheduling.interfaces import Situation
@@ -42,7 +42,7 @@ def pace(first: float = 0.0, each: float = 0.0, sequence: float = 0.0, busy_unti
         ),  # 50 blocks: 800 tokens
         (pace(0.1, busy_until=NOW + 2), Load(), 0, (2.1, 0.0)),
         (pace(0.1, busy_until=NOW - 2), Load(), 0, (0.1, 0.0)),
-        (pace(0.0, 0.01, sequence=0.002), Load(requests=5, context_tokens=2 * CONTEXT), 0, (0.0, 0.024)),
+        (pace(0.0, 0.01, sequence=0.002), Load(requests=5, context_tokens=100_000), 0, (0.0, 0.0239)),
     ],
 )
 def test_predictions_follow_the_cost_model(made, load, matched, expected):

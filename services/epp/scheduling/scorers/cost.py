@@ -14,23 +14,28 @@ from services.epp.scheduling.interfaces import Situation
 class Cost:
     """least cost / cost, where those within `margin` of the least get 1, so that the picker draws among them.
 
-    Costs are seconds; their formula is `services.epp.cost.estimate`. The score falls off smoothly: together with
+    Costs are weighted seconds; their formula is `services.epp.cost.estimate`. The score falls off smoothly: together with
     other scorers, a weight of 1 gives half for twice the time.
     """
 
     margin: float = 0.01
     """Relative; what the estimate cannot tell apart must not be told apart by the order of the list."""
-    burden: float = 0.4
+    burden: float = 1.0
     """Seconds that the request takes from those that are there, against seconds of its own."""
-    foresight: float = 0.75
-    """The same for those that the pool will have there soon."""
+    foresight: float = 1.3
+    """The same for those that the pool will have there soon: so many times the root of the mean batch."""
+    patience: float = 3.0
+    """Seconds after the first token that are as bad as one before it."""
     adapter_load_seconds: float = 0.2
     prices: Prices = field(init=False)
 
     def __post_init__(self) -> None:
-        if min(self.margin, self.burden, self.foresight, self.adapter_load_seconds) < 0:
-            raise ValueError("margin, burden, foresight and adapterLoadSeconds must not be negative")
-        object.__setattr__(self, "prices", Prices(self.burden, self.foresight, self.adapter_load_seconds))
+        prices = Prices(self.burden, self.foresight, self.patience, self.adapter_load_seconds)
+        if min(self.margin, self.burden, self.foresight, self.patience, self.adapter_load_seconds) < 0:
+            raise ValueError(
+                "margin, burden, foresight, patience and adapterLoadSeconds must not be negative"
+            )
+        object.__setattr__(self, "prices", prices)
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
         """Score by cost."""

@@ -54,7 +54,8 @@ def test_a_request_for_the_base_model_needs_no_adapter():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"margin": -1}, {"burden": -0.1}, {"foresight": -1}, {"adapter_load_seconds": -1}]
+    "bad",
+    [{"margin": -1}, {"burden": -0.1}, {"foresight": -1}, {"patience": -1}, {"adapter_load_seconds": -1}],
 )
 def test_no_price_is_negative(bad):
     """Refused at the start."""
