@@ -63,8 +63,10 @@ def points(capacity: Capacity) -> list[str]:
 def _note(kept: Kept) -> str:
     seeds = sorted({result.cell.seed for result in kept.results})
     requests = sum(result.row.requests for result in kept.results)
+    scale = kept.results[0].cell.scale
     return (
-        f"{len(kept.results)} runs with {requests:,} requests that count, seeds {', '.join(map(str, seeds))}; "
+        f"{len(kept.results)} runs of {scale:g} × the usual length with {requests:,} requests that count; seeds: "
+        f"{', '.join(map(str, seeds))}; "
         f"the conversation and synthetic workloads are {kept.traces}."
     )
 
