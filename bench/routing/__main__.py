@@ -56,7 +56,7 @@ def main(
     cells = [
         Cell(workload, load, rate_of(workload, load, known[workload]), policy, int(seed), scale)
         for workload in _names(workloads, WORKLOADS)
-        for load in loads.split(",")
+        for load in _loads(loads)
         for policy in _names(policies, POLICIES)
         for seed in seeds.split(",")
     ]
@@ -94,6 +94,13 @@ def parsed(settings: Sequence[str]) -> dict[str, dict[str, object]]:
             raise click.BadParameter(f"expected plugin.parameter=value, got {setting!r}", param_hint="--set")
         found.setdefault(plugin, {})[parameter] = float(value)
     return found
+
+
+def _loads(given: str) -> list[str]:
+    for load in (loads := given.split(",")):
+        if load not in POINTS and not load.replace(".", "", 1).isdecimal():
+            raise click.BadParameter(f"no {load!r}; there are {', '.join(POINTS)}, and numbers")
+    return loads
 
 
 def _names(given: str, known: Collection[str]) -> list[str]:

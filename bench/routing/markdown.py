@@ -10,6 +10,8 @@ from bench.routing.verdict import HIGHER, LOWER, Table, cells_of, losses, means,
 from bench.routing.workloads import WORKLOADS
 
 MOST_LOSSES = 60
+SHOWN = (DEFAULT, "round-robin", ORACLE)
+"""The policies of the summary."""
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "TTFT p50 / p90 / p99, ms": ("ttft_p50", "ttft_p90", "ttft_p99"),
     "TPOT p50 / p90 / p99, ms": ("tpot_p50", "tpot_p90", "tpot_p99"),
@@ -46,22 +48,20 @@ def number(value: float) -> str:
 def _summary(table: Table, known: Mapping[str, Capacity]) -> str:
     rows = []
     for workload in dict.fromkeys(workload for workload, _ in cells_of(table)):
-        near, high = (
-            {p: table.get((workload, load, p)) for p in (DEFAULT, "round-robin", ORACLE)}
-            for load in ("near", "high")
-        )
-        capacity = known[workload]
-        if not all(near.values()) or not all(high.values()):
+        near = [table[workload, "near", policy] for policy in SHOWN if (workload, "near", policy) in table]
+        high = [table.get((workload, "high", policy), row) for policy, row in zip(SHOWN, near, strict=False)]
+        if len(near) < len(SHOWN):
             continue
+        capacity = known[workload]
         rows.append(
             [
                 f"[{workload}](#{workload})",
                 f"{capacity.round_robin:.4g} / {capacity.oracle:.4g}",
-                " / ".join(number(row["ttft_p90"]) for row in near.values() if row),
-                " / ".join(number(row["ttft_p99"]) for row in high.values() if row),
-                " / ".join(f"{row['goodput']:.0%}" for row in high.values() if row),
-                " / ".join(f"{row['hits']:.0%}" for row in high.values() if row),
-                f"{next(row['ideal_hits'] for row in high.values() if row):.0%}",
+                " / ".join(number(row["ttft_p90"]) for row in near),
+                " / ".join(number(row["ttft_p99"]) for row in high),
+                " / ".join(f"{row['goodput']:.0%}" for row in high),
+                " / ".join(f"{row['hits']:.0%}" for row in high),
+                f"{high[0]['ideal_hits']:.0%}",
             ]
         )
     head = [
@@ -73,7 +73,10 @@ def _summary(table: Table, known: Mapping[str, Capacity]) -> str:
         "high: hits",
         "endless cache",
     ]
-    return "Three figures are default / round robin / oracle.\n\n" + grid(head, rows)
+    return (
+        "Three figures are default / round robin / oracle; *high* is *near* where the two are alike.\n\n"
+        + grid(head, rows)
+    )
 
 
 def _losses(table: Table) -> str:

@@ -37,7 +37,7 @@ class Prices:
     """Seconds taken from requests that are there, against own seconds."""
     foresight: float = 1.3
     """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean batch."""
-    patience: float = 3.0
+    patience: float = 2.0
     """Own seconds after the first token that are as bad as one before it, in which there is nothing to read."""
     adapter_load: float = 0.2
     """Seconds to bring in an adapter: some 170 MB over PCIe, and its set-up."""
@@ -56,14 +56,15 @@ def estimate(
     Loops without calls that could be avoided: a thousand servers have two milliseconds.
     """
     now, prompt, output = job.now, job.prompt_tokens, job.output_tokens
-    context = prompt + output
+    context, whole = prompt + output, typical.context_tokens
     cached, gains, burden, patience = job.cached.get, gain(job.cached), prices.burden, prices.patience
     nothing_cached, gained = gains.get(-1, 0.0), gains.get
     counts = [_requests(loads[server.slot], server) for server in servers]
     mean = sum(counts) / len(counts)
     coming, future = mean / typical.seconds, prices.foresight * mean**0.5
-    costs, batches, lasting = [], [], []
-    for server, count in zip(servers, counts, strict=True):
+    evened = _evened(counts, mean)
+    costs, lasting = [], []
+    for server, count, even in zip(servers, counts, evened, strict=True):
         slot = server.slot
         load, pace = loads[slot], paces[slot]
         batch = count * pace.sequence + load.context_tokens * pace.context
@@ -74,17 +75,16 @@ def estimate(
         prefill, kept = missing * pace.prefill, missing - gained(slot, nothing_cached)
         # Those that come while there is a queue are behind this prompt in it.
         own = wait + pace.first + prefill * (1.0 + wait * coming)
-        costs.append(patience * own + output * pace.step + kept * pace.prefill * future)
         # The others share half of this answer, in the mean: each slows the other's steps.
-        batches.append(output * (batch + burden / 2 * count * (pace.sequence + context * pace.context)))
+        theirs = load.context_tokens / count if count else whole
+        mutual = pace.sequence + theirs * pace.context + burden / 2 * (pace.sequence + context * pace.context)
+        costs.append(patience * own + output * (pace.step + even * mutual) + kept * pace.prefill * future)
         lasting.append(kept)
     usual = min(*lasting, USUAL * typical.uncached_tokens)
-    for position, (server, count) in enumerate(zip(servers, counts, strict=True)):
-        stall = burden * count * paces[server.slot].prefill
-        batches[position] += usual * stall
-        costs[position] += (lasting[position] - usual) * stall
-    for position, part in enumerate(_evened(batches, mean)):
-        costs[position] = (costs[position] + part) * paces[servers[position].slot].attempts
+    for position, server in enumerate(servers):
+        pace = paces[server.slot]
+        stall = usual * evened[position] + (lasting[position] - usual) * counts[position]
+        costs[position] = (costs[position] + burden * stall * pace.prefill) * pace.attempts
     if job.adapter:
         _add_adapters(costs, job.adapter, servers, paces, prices, typical.seconds)
     return costs
@@ -109,17 +109,16 @@ def _reported(server: Server, load: Load, pace: Pace, now: float, context: float
     return max(queue, room)
 
 
-def _evened(parts: Sequence[float], mean: float) -> list[float]:
-    """Return what is left of the differences between `parts`, which grow with batches of `mean` requests on average.
+def _evened(counts: Sequence[int], mean: float) -> list[float]:
+    """Return the batches as they will be while an answer lasts, where now there are `counts`, `mean` on average.
 
     Batches that differ by about the root of their size differ by chance, and come together again long before an answer
-    has ended; larger differences, by affinity, last.
+    has ended; larger differences, by affinity or speed, last.
     """
-    middle = sum(parts) / len(parts)
-    chance = CHANCE * middle / max(1.0, mean) ** 0.5
+    chance = CHANCE * max(mean, 1.0) ** 0.5 * (mean > 0)
     return [
-        middle + (part - middle) * (off / (off + chance) if (off := abs(part - middle)) else 0.0)
-        for part in parts
+        mean + (count - mean) * (off / (off + chance) if (off := abs(count - mean)) else 0.0)
+        for count in counts
     ]
 
 

@@ -22,8 +22,8 @@ from services.epp.load import Load
 from services.epp.others import Foreign
 from services.epp.records import EndOutcome, Finished
 
-FIRST_BYTE = (0.01, 1 / 8_000)
-"""Seconds until the first byte of an empty prompt (network and one step), and for each prompt token."""
+FIRST_BYTE = (0.002, 1 / 8_000)
+"""Seconds until the first byte besides waiting and steps (network, templates), and for each prompt token."""
 STEP = (0.006, 0.00035, 39e-9)
 """Seconds for a step of an empty batch, for each sequence in it, and for each token of their contexts: an H100 reads the
 128 KiB that a token of an 8B model takes in the KV cache in 39 ns."""

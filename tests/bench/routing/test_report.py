@@ -131,4 +131,4 @@ def test_every_workload_has_a_capacity():
     from bench.routing.cells import capacities  # noqa: PLC0415 - reads the file
 
     assert capacities().keys() == WORKLOADS.keys()
-    assert all(0 < one.round_robin <= 1.06 * one.oracle for one in capacities().values())
+    assert all(0 < one.round_robin <= 1.13 * one.oracle for one in capacities().values())

@@ -15,7 +15,7 @@ from tests.epp.scheduling.world import NOW, server
 
 JOB = Job(prompt_tokens=1600, output_tokens=100, cached={}, now=NOW)
 PATIENCE = Prices().patience
-ALONE = PATIENCE * (0.01 + 1600 / 8000) + 100 * 0.006
+ALONE = PATIENCE * (0.002 + 1600 / 8000) + 100 * 0.006
 CONTEXT = 39e-9
 
 

@@ -24,7 +24,7 @@ class Cost:
     """Seconds that the request takes from those that are there, against seconds of its own."""
     foresight: float = 1.3
     """The same for those that the pool will have there soon: so many times the root of the mean batch."""
-    patience: float = 3.0
+    patience: float = 2.0
     """Seconds after the first token that are as bad as one before it."""
     adapter_load_seconds: float = 0.2
     prices: Prices = field(init=False)
