@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aiohttp import web
+from aiohttp import ClientConnectionError, web
 
 METRICS = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
 _LARGEST = 64 * 1024 * 1024
@@ -47,7 +47,7 @@ async def model_running() -> AsyncIterator[Model]:
         try:
             for piece in model.pieces:
                 await response.write(piece)
-        except ConnectionError:
+        except (ConnectionError, ClientConnectionError):  # the second while it waits for room
             model.cut_off += 1
             raise
         return response
