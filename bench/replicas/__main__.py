@@ -18,6 +18,7 @@ import msgspec
 from bench.chain.machine import machine
 from bench.replicas import cost, scaling, traffic, weathering
 from bench.replicas.stack import Setup
+from tools.gateway.ports import PortError
 
 RESULT = Path(__file__).parents[1] / "results/replicas.json"
 REPLICAS = (1, 2, 4, 8)
@@ -78,7 +79,10 @@ def main(
     for part in parts or measurements:
         with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
             base = Setup(1, speed=0.5, port_offset=port_offset)
-            table, rows = asyncio.run(_run(measurements[part], base, Path(folder)))
+            try:
+                table, rows = asyncio.run(_run(measurements[part], base, Path(folder)))
+            except PortError as error:
+                raise click.ClickException(str(error)) from error
         results[part] = rows
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")

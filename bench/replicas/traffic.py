@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import itertools
 from collections.abc import Iterator, Sequence
@@ -132,9 +133,18 @@ def trace(path: Path, seconds: float, *, rate: float) -> list[TimedRequest]:
     """
     with path.open("rb") as lines:
         records = list(itertools.islice(mooncake.read(lines), int(seconds * rate)))
-    recorded = records[-1].timestamp / 1000 or 1.0
-    scale = Scale(block_tokens=32, answers=0.1, speed=recorded / seconds)
-    return list(mooncake.requests(records, scale))
+    scale = Scale(block_tokens=32, answers=0.1)
+    return _spread(list(mooncake.requests(records, scale)), seconds)
+
+
+def _spread(requests: list[TimedRequest], seconds: float) -> list[TimedRequest]:
+    """Return `requests` evenly over the time: the trace's own times are rounded to three seconds.
+
+    Played as they are, a dozen requests would come at the same moment, before anybody could know of the others.
+    """
+    return [
+        dataclasses.replace(one, at=number * seconds / len(requests)) for number, one in enumerate(requests)
+    ]
 
 
 def hit_rate(samples: Sequence[Sample]) -> float:

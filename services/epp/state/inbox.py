@@ -19,6 +19,8 @@ from services.epp.state.interfaces import Band
 from services.epp.state.reading import at, blocks_of
 from services.epp.state.wire import Batch, Corrupt, Move, Pick, UnknownVersion, decode, decode_end
 
+FRESH = 5.0
+"""Seconds in which a prompt counts as work of its server: one that is told of later, after Redis was gone, is done."""
 INSTRUCTIVE = 300.0
 """Seconds in which a request teaches how its server fares: what servers were like before is of no use."""
 
@@ -159,6 +161,8 @@ class Inbox:
             return
         pool = self._pool
         pool.prefixes.record(slot, blocks, pick.held, pick.parent)
+        if pick.again:
+            return
         request = Foreign(
             id=f"{owner}-{pick.number:x}",
             slot=slot,
@@ -169,7 +173,10 @@ class Inbox:
             tail=blocks[-1] if blocks else pick.parent,
             model=at(names, pick.model),
         )
-        self._heard(request, request.picked_at)
+        if self._clock() - request.picked_at < FRESH:
+            self._heard(request, request.picked_at)
+        else:
+            request.mark = pool.fleet.paces[slot].sent
         if pick.number:
             pool.inflight.hear(request)
 

@@ -27,7 +27,9 @@ from services.epp.state.wire import FIELD, Batch, encode
 LAZY = 0.05
 """Seconds that news may wait which nobody waits for: what scrapes changed. Also how often an idle replica wakes up."""
 PAGE = 100
-"""Batches read at once: some milliseconds of work, between which requests are decided."""
+"""Batches read at once."""
+TURN = 100
+"""Entries taken in, some milliseconds, after which requests that wait are decided."""
 BLOCK = 0.2
 """Seconds that a read waits for something new."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -42,9 +44,6 @@ class Client(Protocol):
 
     def execute_command(self, *args: bytes | str | float) -> Awaitable[object]:
         """Send a command and return its answer."""
-
-    def lane(self) -> Client:
-        """Return a client for one command at a time."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -80,7 +79,7 @@ class Link:
         lag: Lag,
         warmed: Callable[[], None],
     ) -> None:
-        self._writing, self._reading = client.lane(), client.lane()
+        self._client = client
         self._share = share
         self._pacing = pacing
         self._clock = clock
@@ -151,8 +150,13 @@ class Link:
         except BaseException:
             share.inbox.expire()
             raise
+        heard = share.inbox.heard
+        turn = heard.entries
         for id_, data in entries:
             self._take(id_, data)
+            if heard.entries - turn > TURN:
+                turn = heard.entries
+                await asyncio.sleep(0)
         if len(entries) < PAGE:
             share.inbox.expire()
             if not share.warm:
@@ -181,7 +185,7 @@ class Link:
         last = self._last
         self._lag.sending(batch, sent_at)
         answer = await _do(
-            self._writing,
+            self._client,
             "XADD",
             share.stream,
             "MAXLEN",
@@ -205,7 +209,7 @@ class Link:
             lease = share.lease(degraded=self._condition.degraded_seconds, lag=self._lag.seconds)
             milliseconds = round(pacing.lease * 1000)
             await _do(
-                self._writing,
+                self._client,
                 "SET",
                 share.key,
                 encode_lease(lease),
@@ -219,19 +223,19 @@ class Link:
         if self._beat is None:
             return
         id_ = text_of(self._beat)
-        if not await _do(self._writing, "XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout):
+        if not await _do(self._client, "XRANGE", self._share.stream, id_, id_, within=self._pacing.timeout):
             self._beat = None
             self._share.outbox.seed()
 
     async def _page(self) -> list[tuple[Id, bytes]]:
         stream, timeout = self._share.stream, self._pacing.timeout
         if self._ahead is None:
-            newest = await _do(self._reading, "XREVRANGE", stream, "+", "-", "COUNT", 1, within=timeout)
+            newest = await _do(self._client, "XREVRANGE", stream, "+", "-", "COUNT", 1, within=timeout)
             for id_, _ in entries_of(newest):
                 self._ahead = id_[0] / 1000 - self._clock()
         block = ("BLOCK", round(BLOCK * 1000)) if self._share.warm else ()
         answer = await _do(
-            self._reading,
+            self._client,
             "XREAD",
             "COUNT",
             PAGE,

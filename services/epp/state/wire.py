@@ -42,6 +42,8 @@ class Pick(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The last of these; 0 without."""
     blocks: bytes
     """The others, as by `pack`."""
+    again: bool = False
+    """It was told before, to Redis that has lost it: only what it says of prefixes is news."""
 
 
 class Move(msgspec.Struct, array_like=True, frozen=True, gc=False):

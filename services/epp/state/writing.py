@@ -71,6 +71,7 @@ def pick(told: Told, names: Names, now: float) -> wire.Pick:
         held,
         blocks[held - 1] if held else 0,
         pack(blocks[held:]),
+        told.again,
     )
 
 

@@ -163,8 +163,10 @@ async def test_a_sentinel_names_the_primary_before_and_after_a_failover(tmp_path
             async with Valkey(port).client() as watcher:
                 await until_says(watcher, b"'slaves': 1", "INFO", "sentinel")
             await primary.stop()
-            ours.pick(digest(text(500, 1)))
-            await until(lambda: theirs.requests() == 1 and ours.replicas() == theirs.replicas() == 2)
+            prompt = digest(text(500, 1))
+            ours.pick(prompt)
+            known = theirs.pool.prefixes.match
+            await until(lambda: bool(known(prompt.blocks)) and ours.replicas() == theirs.replicas() == 2)
             role = (await second.execute_command("ROLE"))[0]
 
     assert role == b"master"

@@ -266,3 +266,42 @@ def test_a_server_that_left_takes_all_that_counted_there(ours, theirs):
     exchange(ours, theirs, whole=True)
 
     assert loads(ours) == loads(theirs) == [(0, 0, 0)] * 2
+
+
+def test_what_is_told_again_is_no_work(ours, theirs):
+    """Redis lost it, and the others did not: only prefixes are news, to those who were not there."""
+    prompt = digest(SYSTEM)
+    ours.pick(prompt)
+    exchange(ours, theirs)
+    work = [pace.sent for pace in theirs.pool.fleet.paces]
+    newcomer = peer("cccccccc", Clock())
+    ours.share.outbox.seed()
+    exchange(ours, theirs, newcomer)
+
+    assert [pace.sent for pace in theirs.pool.fleet.paces] == work
+    assert loads(theirs) == loads(ours)
+    assert newcomer.pool.prefixes.match(prompt.blocks)
+
+
+def test_a_prompt_that_is_told_of_late_is_done(ours, theirs, clock):
+    """While Redis was gone its server computed it; its load counts all the same."""
+    ours.pick(digest(SYSTEM))
+    clock.now += 60
+    exchange(ours, theirs)
+
+    assert [pace.busy_until for pace in theirs.pool.fleet.paces] == [0.0, 0.0]
+    assert loads(theirs) == loads(ours)
+
+
+def test_a_long_wait_is_told_in_several_batches(clock, theirs):
+    """Their readers have requests to decide meanwhile."""
+    ours = peer("aaaaaaaa", clock, servers=2)
+    prompts = [digest(text(200, seed)) for seed in range(250)]
+    for prompt in prompts:
+        ours.pick(prompt)
+    batches = [batch for _ in range(4) if (batch := ours.share.outbox.take(whole=False)) is not None]
+    for batch in batches:
+        theirs.share.inbox.take(encode(batch), 0.0)
+
+    assert [len(batch.picks) for batch in batches] == [100, 100, 50]
+    assert loads(theirs) == loads(ours)

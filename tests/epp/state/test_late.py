@@ -24,9 +24,6 @@ class Broken:
         self._times = times
         self.taken: list[Batch] = []
 
-    def lane(self) -> Broken:
-        return self
-
     async def execute_command(self, *args: object) -> object:
         if args[0] != "XADD":
             return []

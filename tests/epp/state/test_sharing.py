@@ -145,11 +145,10 @@ def test_lessons_are_a_sample(clock):
         reservation = ours.pick(digest(text(400, number)))
         clock.now += 0.002
         ours.finish(reservation.id, status=200, seconds=0.002, response_bytes=400)
-    batch = ours.share.outbox.take(whole=False)
+    batches = [batch for _ in range(5) if (batch := ours.share.outbox.take(whole=False)) is not None]
 
-    assert batch is not None
-    assert 12 <= len(batch.lessons) <= 16
-    assert len(batch.passed) == 300
+    assert 12 <= sum(len(batch.lessons) for batch in batches) <= 16
+    assert sum(len(batch.passed) for batch in batches) == 300
 
 
 def test_a_session_belongs_to_its_server_everywhere(clock):
