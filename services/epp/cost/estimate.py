@@ -39,6 +39,9 @@ class Prices:
     """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean batch."""
     patience: float = 2.0
     """Own seconds after the first token that are as bad as one before it, in which there is nothing to read."""
+    handling: float = 0.005
+    """Seconds that each request takes from the others at its server whatever the GPU does: HTTP, tokens, scheduling. On a
+    fast and idle pool it is all that keeps a prompt which everybody shares from drawing everybody to one server."""
     adapter_load: float = 0.2
     """Seconds to bring in an adapter: some 170 MB over PCIe, and its set-up."""
 
@@ -78,7 +81,8 @@ def estimate(
         # The others share half of this answer, in the mean: each slows the other's steps.
         theirs = load.context_tokens / count if count else whole
         mutual = pace.sequence + theirs * pace.context + burden / 2 * (pace.sequence + context * pace.context)
-        costs.append(patience * own + output * (pace.step + even * mutual) + kept * pace.prefill * future)
+        ours = patience * own + output * (pace.step + even * mutual)
+        costs.append(ours + kept * pace.prefill * future + prices.handling * count)
         lasting.append(kept)
     usual = min(*lasting, USUAL * typical.uncached_tokens)
     for position, server in enumerate(servers):

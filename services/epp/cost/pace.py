@@ -3,7 +3,8 @@
 Two models are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
 step against the batch, its sequences and the context that they read. A step in which prompts are computed is longer by
 these, so that they are taken out of an answer's duration before anything is learnt from it. Each server has two factors
-on the two models, and decays back to 1 without news. The priors are the engine constants that SMG publishes for its
+on the two models, which decay back to 1 without news; they are learnt once the pool's models have settled, or whichever
+server answered first would be taken for a fast one. The priors are the engine constants that SMG publishes for its
 mock worker: 8,000 prompt tokens per second, a step of 6 ms + 0.35 ms for each sequence; all that is used of them in the
 long run is their proportion. What one request taught is a `Lesson`: other replicas learn from it too.
 """
@@ -227,7 +228,9 @@ class Fleet:
             self._measure(pace, taught)
         elif not taught.broken:
             self._overdue(pace, taught)
-        self._apply(pace)
+        # Later the others hear of it with their next look: a thousand of them are too many for each request.
+        for one in [pace] if self._model.settled else self.paces:
+            self._apply(one)
 
     def _measure(self, pace: Pace, end: Lesson) -> None:
         tokens, batch = end.output_tokens, (1.0, end.batch, end.reads)
@@ -237,21 +240,23 @@ class Fleet:
             return
         prompt, answer = (1.0, end.ahead, *NOTHING), (0.0, 0.0, *batch)
         each = max(0.0, end.seconds - end.first_token - end.stalls * pace.prefill) / (tokens - 1)
-        first, step = end.first_token / self._model(prompt), each / self._model(answer)
-        pace.slow_prefill = _toward(pace.slow_prefill, first, 1.0)
-        pace.slow_decode = _toward(pace.slow_decode, step, min(1.0, tokens / FEW))
+        if self._model.settled:
+            first, step = end.first_token / self._model(prompt), each / self._model(answer)
+            pace.slow_prefill = _toward(pace.slow_prefill, first, 1.0)
+            pace.slow_decode = _toward(pace.slow_decode, step, min(1.0, tokens / FEW))
         self._model.learn(prompt, end.first_token)
         self._model.learn(answer, each)
 
     def _measure_whole(self, pace: Pace, end: Lesson, prompts: tuple[float, float], answer: Batch) -> None:
         """Learn from one time for prompts and answer: each gets the blame by its share of what was expected."""
         whole, prefill = (*prompts, *answer), math.exp(pace.slow_prefill)
-        first = self._model((*prompts, *NOTHING))
-        decode = self._model(whole) - first
-        mine = first * prefill + decode * math.exp(pace.slow_decode)
-        share, off = first / (first + decode), end.seconds / mine
-        pace.slow_prefill = _toward(pace.slow_prefill, prefill * off, share)
-        pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
+        if self._model.settled:
+            first = self._model((*prompts, *NOTHING))
+            decode = self._model(whole) - first
+            mine = first * prefill + decode * math.exp(pace.slow_decode)
+            share, off = first / (first + decode), end.seconds / mine
+            pace.slow_prefill = _toward(pace.slow_prefill, prefill * off, share)
+            pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
         self._model.learn(whole, end.seconds)
 
     def _computed_since(self, entry: Entry) -> float:

@@ -32,6 +32,11 @@ class Terms:
         """Return what is expected at `x`."""
         return sum([rate * each for rate, each in zip(self.rates, x, strict=True)])
 
+    @property
+    def settled(self) -> bool:
+        """Whether the rates are more than a few first impressions."""
+        return 1.0 / (1.0 + self._seen) <= GAIN
+
     def learn(self, x: Sequence[float], y: float) -> None:
         """Take in that `y` was measured at `x`; none is negative, and not all x are 0."""
         parts = [rate * each for rate, each in zip(self.rates, x, strict=True)]

@@ -22,7 +22,9 @@ CONTEXT = 39e-9
 def cost(job: Job = JOB, *, load: Load | None = None, pace: Pace | None = None, **metrics: Any) -> float:
     """Return the cost at one server."""
     servers = [server(0, **metrics)]
-    return estimate(job, servers, [load or Load()], [pace or Pace()], Typical(), Prices(foresight=0))[0]
+    return estimate(
+        job, servers, [load or Load()], [pace or Pace()], Typical(), Prices(foresight=0, handling=0)
+    )[0]
 
 
 def costs(
@@ -31,7 +33,9 @@ def costs(
     """Return the costs at servers with so many requests."""
     servers, loads = [server(slot) for slot in range(len(counts))], [Load(requests=count) for count in counts]
     paces = paces or [Pace() for _ in counts]
-    return estimate(job, servers, loads, paces, typical or Typical(), Prices(**({"foresight": 0} | prices)))
+    return estimate(
+        job, servers, loads, paces, typical or Typical(), Prices(**({"foresight": 0, "handling": 0} | prices))
+    )
 
 
 def test_an_idle_server_costs_the_prompt_and_the_answer():
@@ -175,8 +179,8 @@ def test_an_adapter_costs_its_load_where_it_is_not_and_a_wait_where_there_is_no_
 def test_prompts_weigh_more_in_a_busy_pool_also_at_its_idle_server():
     """Soon it will have others to hold up: else every sibling of a burst would get a server of its own."""
     servers, loads, paces = [server(0), server(1)], [Load(), Load(requests=10)], [Pace(), Pace()]
-    alone = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0))[0]
-    shared = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0.5))[0]
+    alone = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0, handling=0))[0]
+    shared = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0.5, handling=0))[0]
 
     assert shared - alone == pytest.approx(0.5 * 5**0.5 * 1600 / 8000)
 
@@ -208,3 +212,17 @@ def test_a_prefix_that_many_hold_is_copied_more_easily():
     stalls, later = 5 * Prices().burden, 5**0.5 * Prices().foresight
 
     assert one - two == pytest.approx(0.5 * 1600 / 8000 * (stalls + later))
+
+
+def test_on_a_fast_pool_requests_still_count():
+    """Where speed leaves no difference, a prompt that everybody shares is computed at a second server before long."""
+    fast = Pace(first=0.0005, prefill=4e-6, step=0.0003, sequence=2e-5, context=0.0)
+    servers, job = [server(slot) for slot in range(2)], Job(1_100, 16, {0: 750.0}, NOW)
+
+    def at(count: int) -> list[float]:
+        return estimate(
+            job, servers, [Load(requests=count), Load()], [fast, fast], Typical(seconds=0.02), Prices()
+        )
+
+    assert at(0)[0] < at(0)[1], "alone, a conversation stays"
+    assert at(6)[0] > at(6)[1], "six others spread"

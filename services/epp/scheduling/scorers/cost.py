@@ -26,16 +26,24 @@ class Cost:
     """The same for those that the pool will have there soon: so many times the root of the mean batch."""
     patience: float = 2.0
     """Seconds after the first token that are as bad as one before it."""
+    handling_seconds: float = 0.005
+    """What each request at a server costs the others there, whatever the model's speed."""
     adapter_load_seconds: float = 0.2
     prices: Prices = field(init=False)
 
     def __post_init__(self) -> None:
-        prices = Prices(self.burden, self.foresight, self.patience, self.adapter_load_seconds)
-        if min(self.margin, self.burden, self.foresight, self.patience, self.adapter_load_seconds) < 0:
+        weights = (
+            self.burden,
+            self.foresight,
+            self.patience,
+            self.handling_seconds,
+            self.adapter_load_seconds,
+        )
+        if min(self.margin, *weights) < 0:
             raise ValueError(
-                "margin, burden, foresight, patience and adapterLoadSeconds must not be negative"
+                "margin, burden, foresight, patience, handlingSeconds and adapterLoadSeconds must not be negative"
             )
-        object.__setattr__(self, "prices", prices)
+        object.__setattr__(self, "prices", Prices(*weights))
 
     def score(self, situation: Situation, servers: Sequence[Server]) -> Sequence[float]:
         """Score by cost."""
