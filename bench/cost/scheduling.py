@@ -35,7 +35,7 @@ def cases() -> Iterator[Case]:
 
 
 def _decide(of: Director, digests: Iterator[Digest]) -> None:
-    reservation = of.pick(Ask(digest=next(digests)))
+    reservation = of.pick(Ask(digest=next(digests), base_model=MODEL))  # as the router names it
     of.release("llama", reservation.id, Release.ACCESS_LOG)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.epp.cost.pace import Pace, Typical
-from services.epp.endpoints import Server
+from services.epp.endpoints import Metrics, Server
 from services.epp.inflight import Load
 
 
@@ -62,55 +62,57 @@ def estimate(
     context, whole = prompt + output, typical.context_tokens
     cached, gains, burden, patience = job.cached.get, gain(job.cached), prices.burden, prices.patience
     nothing_cached, gained = gains.get(-1, 0.0), gains.get
-    counts = [_requests(loads[server.slot], server) for server in servers]
+    at = [(server.slot, server.metrics, loads[server.slot], paces[server.slot]) for server in servers]
+    counts = [_requests(load, metrics) for _, metrics, load, _ in at]
     mean = sum(counts) / len(counts)
     coming, future = mean / typical.seconds, prices.foresight * mean**0.5
     evened = _evened(counts, mean)
     costs, lasting = [], []
-    for server, count, even in zip(servers, counts, evened, strict=True):
-        slot = server.slot
-        load, pace = loads[slot], paces[slot]
-        batch = count * pace.sequence + load.context_tokens * pace.context
+    for (slot, metrics, load, pace), count, even in zip(at, counts, evened, strict=True):
+        each = pace.sequence
+        batch = count * each + load.context_tokens * pace.context
         wait = pace.wait(now, batch) if count else max(0.0, pace.busy_until - now)
-        if server.metrics.scraped_at:
-            wait = max(wait, _reported(server, load, pace, now, context, typical))
+        if metrics.waiting or metrics.num_blocks:
+            reported = _reported(metrics, load, pace, now, context, typical)
+            wait = reported if reported > wait else wait  # noqa: FURB136 - a call more, a thousand times
         missing = prompt - cached(slot, 0.0)
         prefill, kept = missing * pace.prefill, missing - gained(slot, nothing_cached)
         # Those that come while there is a queue are behind this prompt in it.
         own = wait + pace.first + prefill * (1.0 + wait * coming)
         # The others share half of this answer, in the mean: each slows the other's steps.
         theirs = load.context_tokens / count if count else whole
-        mutual = pace.sequence + theirs * pace.context + burden / 2 * (pace.sequence + context * pace.context)
+        mutual = each + theirs * pace.context + burden / 2 * (each + context * pace.context)
         ours = patience * own + output * (pace.step + even * mutual)
         costs.append(ours + kept * pace.prefill * future + prices.handling * count)
         lasting.append(kept)
     usual = min(*lasting, USUAL * typical.uncached_tokens)
-    for position, server in enumerate(servers):
-        pace = paces[server.slot]
-        stall = usual * evened[position] + (lasting[position] - usual) * counts[position]
-        costs[position] = (costs[position] + burden * stall * pace.prefill) * pace.attempts
+    costs = [
+        (cost + burden * (usual * even + (kept - usual) * count) * pace.prefill) * pace.attempts
+        for cost, kept, even, count, (_, _, _, pace) in zip(costs, lasting, evened, counts, at, strict=True)
+    ]
     if job.adapter:
         _add_adapters(costs, job.adapter, servers, paces, prices, typical.seconds)
     return costs
 
 
-def _requests(load: Load, server: Server) -> int:
-    """Return how many requests are at `server`: what it reported, corrected, and at least what is there from here."""
-    metrics = server.metrics
+def _requests(load: Load, metrics: Metrics) -> int:
+    """Return how many requests are at a server: what it reported, corrected, and at least what is there from here."""
     reported = metrics.running + metrics.waiting + load.unseen - load.finished
-    return max(load.requests, reported)
+    return reported if reported > load.requests else load.requests  # noqa: FURB136 - a call more, a thousand times
 
 
-def _reported(server: Server, load: Load, pace: Pace, now: float, context: float, typical: Typical) -> float:
-    """Return the seconds to wait by what `server` reported: for its queue, or for room in its cache."""
-    metrics = server.metrics
-    queue = room = 0.0
-    if metrics.waiting:
-        queue = metrics.waiting * typical.uncached_tokens * pace.prefill - now + metrics.scraped_at
-    if metrics.num_blocks:
-        claimed = (metrics.waiting + load.unseen) * typical.context_tokens + context
-        room = (metrics.kv_usage + claimed / metrics.cache_tokens - 1.0) * typical.seconds
-    return max(queue, room)
+def _reported(
+    metrics: Metrics, load: Load, pace: Pace, now: float, context: float, typical: Typical
+) -> float:
+    """Return the seconds to wait by what a server reported: for its queue, or for room in its cache."""
+    waiting = metrics.waiting
+    queue = waiting * typical.uncached_tokens * pace.prefill - now + metrics.scraped_at if waiting else 0.0
+    if not metrics.num_blocks:
+        return queue
+    claimed = (waiting + load.unseen) * typical.context_tokens + context
+    full = metrics.kv_usage + claimed / (metrics.block_size * metrics.num_blocks)
+    room = (full - 1.0) * typical.seconds
+    return queue if queue > room else room  # noqa: FURB136 - a call more, a thousand times
 
 
 def _evened(counts: Sequence[int], mean: float) -> list[float]:
