@@ -73,11 +73,11 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng, shared=shared)
     proxies = Proxies(director.lost)
     log = AccessLog(director, observer, proxies)
-    async with upkeep:
+    # The client closes last: an exchange that still ran would open a connection that nobody closes.
+    async with shared or contextlib.nullcontext(), upkeep:
         if shared is not None:
             shared.on_end = log.take
             shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
-            await upkeep.enter_async_context(shared)
             await upkeep.enter_async_context(background(shared.run(), on_failure=upkeep.failed))
         await upkeep.follow(config)
         live = Live(assembly, pools, director, upkeep, shared)

@@ -63,7 +63,10 @@ class Stack:
     def pid_of(self, port: int) -> int | None:
         """Return the process that was told to listen on `port`."""
         for pid in self.others():
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except FileNotFoundError:
+                continue  # it has ended meanwhile
             if b"--port" in words and words[words.index(b"--port") + 1] == str(port).encode():
                 return pid
         return None
