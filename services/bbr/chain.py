@@ -41,11 +41,6 @@ class Chain:
         self._observer = observer
         self._clock = clock
 
-    @property
-    def sees_answers(self) -> bool:
-        """Whether a plugin of the chain wants answers."""
-        return bool(self._response)
-
     def request(self, routed: Routed) -> Routed:
         """Return what the plugins made of a request."""
         for link, plugin in self._request:

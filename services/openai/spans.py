@@ -101,16 +101,6 @@ class Fields:
         return span
 
 
-def model_span(body: bytes) -> Span:
-    """Return where the top-level `model` value stands, quotes included."""
-    return Fields(top_level(body)).get("model")
-
-
-def replace_model(body: bytes, new: str) -> bytes:
-    """Return `body` with `new` as its top-level `model`, and every other byte as it was."""
-    return splice(body, model_span(body), msgspec.json.encode(new))
-
-
 def splice(body: bytes, span: Span, new: bytes) -> bytes:
     """Return `body` with the bytes of `span` replaced by `new`."""
     view = memoryview(body)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.openai.errors import PeekError, Reason
-from services.openai.spans import MAX_FIELDS, Fields, model_span, replace_model, top_level
+from services.openai.spans import MAX_FIELDS, Fields, Span, splice, top_level
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
@@ -40,6 +40,14 @@ def test_top_level_agrees_with_the_standard_library(value, style, space):
     assert [field.name for field in found] == list(value)
     assert [json.loads(body[field.start : field.end]) for field in found] == list(value.values())
     assert all(body[field.start : field.end].strip() == body[field.start : field.end] for field in found)
+
+
+def model_span(body: bytes) -> Span:
+    return Fields(top_level(body)).get("model")
+
+
+def replace_model(body: bytes, new: str) -> bytes:
+    return splice(body, model_span(body), json.dumps(new, ensure_ascii=False).encode())
 
 
 @given(OBJECTS, STYLES, TEXT, TEXT)
