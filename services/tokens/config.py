@@ -13,11 +13,14 @@ Seconds = Annotated[float, Meta(gt=0)]
 
 
 class TokenSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A file for plain prompts, a server for conversations, or both. At least one."""
+    """A vocabulary, a server, or both. At least one."""
 
     file: str = ""
-    """The model's `tokenizer.json`. It renders no chat template, so it serves completions only. Needs the extra
+    """The model's `tokenizer.json`, for plain prompts, and with a `template` for conversations. Needs the extra
     `kv-events`."""
+    template: str = ""
+    """The model's `tokenizer_config.json` with its chat template (in it, or as `chat_template.jinja` beside it), or a
+    template alone, as the servers' `--chat-template` names it."""
     server: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
     """A vLLM server of the model, as `http://host:port`: its `/tokenize` renders the model's own chat template."""
     block_size: Annotated[int, Meta(ge=1)] = 16
@@ -34,5 +37,8 @@ class TokenSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ValueError("`file` or `server` is needed")
         if self.file and importlib.util.find_spec("tokenizers") is None:
             raise ValueError("file: needs tokenizers: pip install 'inference-gateway[kv-events]'")
-        if self.file and not Path(self.file).is_file():
-            raise ValueError(f"file: {self.file!r} is no file")
+        if self.template and not self.file:
+            raise ValueError("template: needs `file`, the vocabulary of what it renders")
+        for name, path in (("file", self.file), ("template", self.template)):
+            if path and not Path(path).is_file():
+                raise ValueError(f"{name}: {path!r} is no file")

@@ -30,6 +30,14 @@ class Conversation:
     """Messages, and all else that the template looks at, as a body for vLLM's `/tokenize`."""
 
     body: bytes
+    odd: bool = False
+    """Only a server can render it: a template of the client's own, or a message to be continued."""
+    special: bool = False
+    """With the tokens that the model begins a text with; templates write those themselves."""
+
+
+class RenderError(ValueError):
+    """A template refuses a conversation, or is none. The message says why."""
 
 
 Prompt = Ids | Plain | Conversation
@@ -118,4 +126,9 @@ def _conversation(body: bytes, model: str) -> Conversation | None:
         return None
     template = _TEMPLATE.decode(body)
     template.model = model
-    return Conversation(msgspec.json.encode(template))
+    odd = _said(template.chat_template) or _said(template.continue_final_message)
+    return Conversation(msgspec.json.encode(template), odd=odd, special=_said(template.add_special_tokens))
+
+
+def _said(field: msgspec.Raw | msgspec.UnsetType) -> bool:
+    return field is not msgspec.UNSET and bytes(field) not in {b"null", b"false"}

@@ -1,6 +1,6 @@
 """Tokens of prompts, looked for in the background: a vocabulary in threads, a server over HTTP. Nothing waits for them.
 
-The chat template is the model server's own: conversations go to its `/tokenize`, and no template is rendered here.
+Conversations are rendered by the operator's copy of the chat template, or by the model server's `/tokenize`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,21 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
 import structlog
 
 from services.extproc.background import background
-from services.extproc.config import ConfigError
 from services.openai.dialects import Dialect
 from services.openai.digest import Digest
 from services.openai.exact import Exact, exact_of
 from services.openai.peek import Peek
 from services.tokens.config import TokenSource
+from services.tokens.files import Files
 from services.tokens.memory import Memory
-from services.tokens.prompts import Conversation, Ids, Plain, Prompt, prompt_of
+from services.tokens.prompts import Conversation, Ids, Plain, Prompt, RenderError, prompt_of
 from services.tokens.records import Found, Observer, Outcome
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 QUEUED = 64
 """Prompts that wait for their turn. More would be old before they are learnt."""
@@ -73,7 +69,7 @@ class Tokens:
         self._session = session
         self._threads = threads
         self._observer = observer
-        self._vocabulary = _vocabulary(source.file) if source.file else None
+        self._files = Files(source.file, source.template) if source.file else None
         self._queue: asyncio.Queue[tuple[Ask, Prompt, asyncio.Future[Exact | None]]] = asyncio.Queue(QUEUED)
         self._log = structlog.get_logger().bind(model=model)
 
@@ -102,10 +98,10 @@ class Tokens:
         return known
 
     def _can(self, prompt: Prompt) -> bool:
-        return isinstance(prompt, Ids) or bool(self._source.server) or self._plainly(prompt)
+        return isinstance(prompt, Ids) or bool(self._source.server) or self._files_for(prompt) is not None
 
-    def _plainly(self, prompt: Prompt) -> bool:
-        return isinstance(prompt, Plain) and self._vocabulary is not None
+    def _files_for(self, prompt: Plain | Conversation) -> Files | None:
+        return self._files if self._files is not None and self._files.can(prompt) else None
 
     async def _learn(self, ask: Ask, prompt: Prompt) -> Exact | None:
         answer: asyncio.Future[Exact | None] = asyncio.get_running_loop().create_future()
@@ -134,16 +130,17 @@ class Tokens:
             answer.set_result(exact)
 
     async def _tokenize(self, ask: Ask, prompt: Prompt) -> Exact:
-        loop, vocabulary = asyncio.get_running_loop(), self._vocabulary
-        if isinstance(prompt, Plain) and vocabulary is not None:
-            return await loop.run_in_executor(self._threads, self._encoded, ask, prompt, vocabulary)
+        loop = asyncio.get_running_loop()
+        if not isinstance(prompt, Ids) and (files := self._files_for(prompt)) is not None:
+            return await loop.run_in_executor(self._threads, self._encoded, ask, prompt, files)
         ids = prompt.ids if isinstance(prompt, Ids) else await self._served(prompt)
         return await loop.run_in_executor(self._threads, self._hashed, ask, ids)
 
-    def _encoded(self, ask: Ask, prompt: Plain, vocabulary: Tokenizer) -> Exact:
-        """Tokenize in a thread. `encode` would keep the interpreter's lock all the while, the batch gives it back."""
-        (found,) = vocabulary.encode_batch_fast([prompt.text], add_special_tokens=prompt.special)
-        return self._hashed(ask, found.ids)
+    def _encoded(self, ask: Ask, prompt: Plain | Conversation, files: Files) -> Exact:
+        try:
+            return self._hashed(ask, files.encode(prompt))
+        except RenderError as error:
+            raise TokenError(str(error)) from error
 
     def _hashed(self, ask: Ask, ids: tuple[int, ...] | list[int]) -> Exact:
         try:
@@ -201,12 +198,3 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 def _plain_body(prompt: Plain, model: str) -> bytes:
     return msgspec.json.encode({"model": model, "prompt": prompt.text, "add_special_tokens": prompt.special})
-
-
-def _vocabulary(path: str) -> Tokenizer:
-    from tokenizers import Tokenizer  # noqa: PLC0415 - an extra: only who names a file has it
-
-    try:
-        return Tokenizer.from_file(path)
-    except Exception as error:  # the library raises nothing more specific
-        raise ConfigError(f"tokenizer {path!r} cannot be read: {error}") from error

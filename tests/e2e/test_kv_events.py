@@ -18,7 +18,7 @@ from services.epp.config import EndpointPickerConfig
 from services.extproc.config import Limits, Listen, parse
 from services.extproc.lifecycle import Parts, running
 from tests.epp.stack import any_port, envoy, envoy_config, picker, until
-from tests.tokens.vocabulary import text, write
+from tests.tokens.vocabulary import MOCK_TEMPLATE, text, write
 from tools.model_server.constants import DEMO
 from tools.model_server.core import Settings
 from tools.model_server.server import ModelServer, serve
@@ -209,6 +209,20 @@ async def test_prompts_are_known_by_the_operators_own_vocabulary(tmp_path):
         before = up.total("inference_extension_prefix_indexer_hit_bytes_sum")
         await up.complete(text(400) + text(200, 4))
         assert up.total("inference_extension_prefix_indexer_hit_bytes_sum") == before
+
+
+async def test_conversations_are_known_by_the_operators_own_template(tmp_path):
+    """No server is asked for tokens, and what they tell of fits what was rendered here."""
+    vocabulary, template = str(write(tmp_path)), tmp_path / "own.jinja"
+    template.write_text(MOCK_TEMPLATE)
+    settings = dataclasses.replace(TELLS, tokenizer=vocabulary)
+    tokens = f"{{file: {vocabulary}, template: {template}, wait_seconds: 30}}"
+    async with stack(tmp_path, 90, tokens, settings=settings) as up:
+        await up.chat(text(300), text(20, 5), text(9), to=up.servers[1])
+        await up.told()
+        assert await up.chat(text(300), text(20, 5), text(9), text(5), text(9)) > 300
+        assert up.total("epp_prefix_lookups_total", known="all") == 1
+        assert up.total("inference_extension_prefix_indexer_hit_bytes_sum") > 1000
 
 
 async def test_without_our_router_the_picker_finds_the_tokens_itself(tmp_path):

@@ -22,7 +22,7 @@ from services.tokens.config import TokenSource
 from services.tokens.records import Found, Outcome
 from services.tokens.source import QUEUED, Ask, Tokens, tokenizing
 from tests.epp.stack import free_port, until
-from tests.tokens.vocabulary import text, write
+from tests.tokens.vocabulary import MOCK_TEMPLATE, text, write
 from tools.model_server.core import Settings
 from tools.model_server.server import serve
 
@@ -123,6 +123,47 @@ async def test_a_conversation_is_tokenized_by_its_server_with_its_template(tools
     assert longer.hashes[: len(found.hashes)] == found.hashes
 
 
+async def test_a_conversation_is_tokenized_here_where_its_template_is(tmp_path):
+    """To the same tokens as by its server."""
+    vocabulary, template = str(write(tmp_path)), tmp_path / "own.jinja"
+    template.write_text(MOCK_TEMPLATE)
+    wanted = chat(text(200), text(100, 2), text(50, 3))
+    async with (
+        serve(Settings(model=MODEL, tokenizer=vocabulary)) as server,
+        source(server=server.url, wait_seconds=30) as (tokens, _),
+    ):
+        served = await tokens.exact(wanted)
+    async with source(file=vocabulary, template=str(template), wait_seconds=30) as (tokens, _):
+        found = await tokens.exact(wanted)
+    assert found is not None
+    assert found == served
+
+
+@pytest.mark.parametrize("odd", [{"chat_template": "x"}, {"continue_final_message": True}])
+async def test_what_our_template_cannot_render_is_its_servers(tmp_path, odd):
+    """A template of the client's own, a message to be continued: without a server they have no tokens."""
+    files = {"file": str(write(tmp_path)), "template": str(tmp_path / "own.jinja")}
+    (tmp_path / "own.jinja").write_text(MOCK_TEMPLATE)
+    wanted = chat(text(200), **odd)
+    async with source(**files, wait_seconds=30) as (tokens, notes):
+        assert await tokens.exact(wanted) is None
+    assert notes.finds == {Found.UNSUPPORTED: 1}
+    async with (
+        serve(Settings(model=MODEL, tokenizer=files["file"])) as server,
+        source(**files, server=server.url, wait_seconds=30) as (tokens, _),
+    ):
+        assert await tokens.exact(wanted) is not None
+
+
+async def test_a_conversation_that_the_template_refuses_is_not_known(tmp_path):
+    """Its server will refuse it too; that is counted, and costs nothing."""
+    template = tmp_path / "own.jinja"
+    template.write_text("{{ raise_exception('no') }}")
+    async with source(file=str(write(tmp_path)), template=str(template), wait_seconds=30) as (tokens, notes):
+        assert await tokens.exact(chat(text(200))) is None
+    assert notes.outcomes == {Outcome.FAILED: 1}
+
+
 async def test_what_no_source_can_tokenize_is_not_tried(tmp_path):
     """A vocabulary has no template; images and other APIs have no tokens here."""
     async with source(file=str(write(tmp_path)), wait_seconds=30) as (tokens, notes):
@@ -172,6 +213,8 @@ async def test_more_than_can_be_done_is_dropped():
     [
         ({}, "`file` or `server`"),
         ({"file": "/no/such/tokenizer.json"}, "is no file"),
+        ({"file": __file__, "template": "/no/such/chat_template.jinja"}, "template: .* is no file"),
+        ({"server": "http://x", "template": __file__}, "template: needs `file`"),
         ({"server": "llama-1:8000"}, "server"),
         ({"server": "http://x", "block_size": 0}, "block_size"),
         ({"server": "http://x", "wait_seconds": 50}, "wait_seconds"),

@@ -9,6 +9,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 SENTENCE = "the quick brown fox jumps over the lazy dog and then another one asks what a server holds of it"
 WORDS = SENTENCE.split()
 
+MOCK_TEMPLATE = """<s>
+{%- for message in messages %}
+    {{- '<|' ~ message.role ~ '|>\\n' ~ message.content ~ '\\n' }}
+{%- endfor %}
+{{- '<|assistant|>\\n' }}"""
+"""What the mock server does with messages, for a model whose texts begin with `<s>`."""
+
 
 def text(count: int, seed: int = 0) -> str:
     """Return `count` words that differ between seeds."""
