@@ -9,6 +9,9 @@ _METRICS = "servers are asked for vLLM's metrics, under $.pools[].metrics"
 _PRODUCER = "the prefix index and the load in flight are always there and need no producer"
 _LATENCY = "latency is estimated in this process, learnt from what finished; there is no predictor beside it"
 _IMAGES = "a digest does not tell one image from another"
+_BLOCKS = "blocks are of 64 bytes and grow along the prompt, so that all of it is matched: leave it out"
+_CAPACITY = "each server's list is as long as the cache that it reports: leave it out"
+_LENGTH = "cost-scorer counts the seconds that a match saves, so that longer ones are worth more"
 _ONE_CLUSTER = "one gateway serves one cluster"
 
 PLUGINS: Mapping[str, str] = {
@@ -55,7 +58,22 @@ PLUGINS: Mapping[str, str] = {
     "sglanghttp-parser": "the OpenAI and Anthropic APIs are read, by path",
 }
 
+_PREFIXES: Mapping[str, str] = {
+    "autoTune": _BLOCKS,
+    "blockSize": _BLOCKS,
+    "blockSizeTokens": _BLOCKS,
+    "hashBlockSize": _BLOCKS,
+    "minBlockSizeTokens": _BLOCKS,
+    "maxPrefixBlocksToMatch": _BLOCKS,
+    "maxPrefixTokensToMatch": _BLOCKS,
+    "lruCapacityPerServer": _CAPACITY,
+    "matchLengthWeight": _LENGTH,
+    "matchLengthScaleTokens": _LENGTH,
+}
+
 PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "approx-prefix-cache-producer": _PREFIXES,
+    "prefix-cache-scorer": _PREFIXES,
     "precise-prefix-cache-scorer": {
         "kvEventsConfig": "tell where the events are under $.pools[].kv_events",
         "tokenProcessorConfig": "the block size is under $.tokens of config/bbr.yaml, and no hash seed plays a part",

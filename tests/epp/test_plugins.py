@@ -10,6 +10,7 @@ import pytest
 from services.epp.flow.policies import Fairness, Ordering
 from services.epp.plugins import BUILTIN, ENTRY_POINTS, AlwaysOn, PluginError, build
 from services.epp.scheduling.interfaces import Decider, Detector, Filter, Picker, ProfileHandler, Scorer
+from services.epp.unsupported import PARAMETERS
 from services.epp.unsupported import PLUGINS as UNSUPPORTED
 
 
@@ -79,6 +80,14 @@ def test_what_only_the_reference_has_is_refused_with_a_reason(kind):
     assert kind not in BUILTIN
     with pytest.raises(PluginError, match=f"^type: '{kind}' is not supported: ."):
         build(kind, {})
+
+
+@pytest.mark.parametrize(("kind", "key"), [(kind, key) for kind, keys in PARAMETERS.items() for key in keys])
+def test_a_parameter_that_only_the_reference_has_is_refused_with_a_reason(kind, key):
+    """By name, with what stands for it here."""
+    with pytest.raises(PluginError, match=f"^parameters.{key}: (?!unknown).") as refused:
+        build(kind, {key: 1})
+    assert str(refused.value).endswith(PARAMETERS[kind][key])
 
 
 def test_a_typing_error_gets_a_suggestion():
