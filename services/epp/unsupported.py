@@ -11,6 +11,7 @@ _LATENCY = "latency is estimated in this process, learnt from what finished; the
 _IMAGES = "a digest does not tell one image from another"
 _BLOCKS = "blocks are of 64 bytes and grow along the prompt, so that all of it is matched: leave it out"
 _CAPACITY = "each server's list is as long as the cache that it reports: leave it out"
+_HEADROOM = "a detector is no filter here: utilization-filter passes over servers above a limit"
 _LENGTH = "cost-scorer counts the seconds that a match saves, so that longer ones are worth more"
 _ONE_CLUSTER = "one gateway serves one cluster"
 
@@ -73,7 +74,9 @@ _PREFIXES: Mapping[str, str] = {
 
 PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "approx-prefix-cache-producer": _PREFIXES,
+    "concurrency-detector": {"headroom": _HEADROOM},
     "prefix-cache-scorer": _PREFIXES,
+    "utilization-detector": {"headroom": _HEADROOM},
     "precise-prefix-cache-scorer": {
         "kvEventsConfig": "tell where the events are under $.pools[].kv_events",
         "tokenProcessorConfig": "the block size is under $.tokens of config/bbr.yaml, and no hash seed plays a part",
