@@ -17,6 +17,7 @@ from services.epp.records import (
     Pick,
     PickOutcome,
     Release,
+    Rewritten,
     ScrapeError,
     Waited,
 )
@@ -64,6 +65,18 @@ class PrometheusObserver:
             ("model_name", "decision_type"),
             registry=registry,
         )
+        self._rewrites = Counter(
+            "inference_extension_model_rewrite_decisions",
+            "Requests whose model a rewrite chose.",
+            ("model_rewrite_name", "model_name", "target_model"),
+            registry=registry,
+        )
+        self._unread = Counter(
+            "epp_rewrites_unread",
+            "Requests of a pool with rewrites whose body was not read: they kept their model.",
+            ("pool",),
+            registry=registry,
+        )
         self._releases = Counter(
             "epp_releases", "Requests taken off their server's load.", ("pool", "by"), registry=registry
         )
@@ -107,6 +120,15 @@ class PrometheusObserver:
         if pick.outcome is PickOutcome.PICKED and pick.prompt_bytes:
             self._hits.observe(pick.matched_bytes / pick.prompt_bytes)
             self._hit_bytes.observe(pick.matched_bytes)
+
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Count by rule and both names."""
+        asked, target = self._labels.model(rewritten.asked), self._labels.model(rewritten.target)
+        self._rewrites.labels(rewritten.rule, asked, target).inc()
+
+    def unread(self, pool: str) -> None:
+        """Count by pool."""
+        self._unread.labels(pool).inc()
 
     def waited(self, waited: Waited) -> None:
         """Time the wait at the gate."""

@@ -180,11 +180,26 @@ class Pick:
     """Of disaggregated serving (`Decision.stages`); empty without it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A rule chose the model that a server is asked for."""
+
+    rule: str
+    asked: str
+    target: str
+
+
 class Observer(Protocol):
     """Whoever wants to know. Called on the request path: quick, and never failing."""
 
     def picked(self, pick: Pick) -> None:
         """Note a decision."""
+
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Note that a rule replaced a request's model, perhaps by its own name."""
+
+    def unread(self, pool: str) -> None:
+        """Note a request of a pool with rewrites whose body nobody read: it goes to the model it asks for."""
 
     def waited(self, waited: Waited) -> None:
         """Note what became of a request under flow control, which may have waited no time at all."""
@@ -221,6 +236,12 @@ class Silent:
     """Tells nobody."""
 
     def picked(self, pick: Pick) -> None:
+        """Tell nobody."""
+
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Tell nobody."""
+
+    def unread(self, pool: str) -> None:
         """Tell nobody."""
 
     def waited(self, waited: Waited) -> None:

@@ -6,24 +6,50 @@ server that served come in as metadata; 503 when nobody is ready, 429 when shed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from services.epp.answer import AnswerReader
-from services.epp.asking import OWN_NAMESPACE, ask_of, attached, token_ask
+from services.epp.asking import (
+    OWN_NAMESPACE,
+    ask_of,
+    attached,
+    attached_exact,
+    digest_from,
+    first,
+    pool_of,
+    read,
+    token_ask,
+)
 from services.epp.director import Ask, Director, Reservation
 from services.epp.flow.control import EARLY, FlowControl, Ticket
-from services.epp.records import Ended, EndOutcome, Release
-from services.extproc.decisions import Emit, Forward, HeadDecision, Reject, RequestDecision, Stream, Wait
+from services.epp.records import Ended, EndOutcome, Observer, Release, Rewritten, Silent
+from services.epp.rewrites import HEADERS, Renaming, Rewriter
+from services.extproc.decisions import (
+    BodyDecision,
+    Emit,
+    Forward,
+    HeadDecision,
+    Hold,
+    Reject,
+    RequestDecision,
+    Stream,
+    Wait,
+)
 from services.extproc.errors import ExtProcError
 from services.extproc.events import End, Outcome, Request, ResponseChunk, ResponseHead, Value
 from services.extproc.exchange import PEER, Exchange, FailMode
+from services.openai.answer_model import EVENTS, EventRenamer, WholeRenamer, media_type, renamer
 from services.openai.dialects import Dialect, dialect_of
-from services.openai.digest import KEY, NAMESPACE
+from services.openai.digest import KEY, NAMESPACE, Digest
 from services.openai.errors import error_body
 from services.openai.exact import KEY as EXACT_KEY
 from services.openai.exact import Exact
+from services.openai.peek import Peek, rewrite
+from services.openai.rewrites import sticky_key
 from services.tokens.source import Tokens
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -38,19 +64,14 @@ It comes before the key `pool` of the request's own metadata, and that before th
 class PickExchange(Exchange):
     """One request: picked once, followed to its end as far as this stream gets to see it."""
 
-    def __init__(
-        self,
-        director: Director,
-        flow: FlowControl | None,
-        pool: str,
-        peer: str = "",
-        tokens: Mapping[str, Tokens] = MappingProxyType({}),
-    ) -> None:
-        self._director = director
-        self._tokens = tokens
-        self._flow = flow
+    def __init__(self, service: EndpointPicker, pool: str, peer: str = "") -> None:
+        self._director = director = service.director
+        self._service = service
         self._pool = pool
         self._peer = peer
+        self._body: Callable[[], bytes] | None = None
+        """Makes the body with another model, where one was chosen."""
+        self._renaming: Renaming | None = None
         self._done_with: tuple[str, ...] = ()
         self._ticket: Ticket | None = None
         self._reservation: Reservation | None = None
@@ -65,9 +86,12 @@ class PickExchange(Exchange):
         digest = attached(request.metadata)
         if digest is not None:
             self._done_with = tuple({KEY, EXACT_KEY} & request.metadata[NAMESPACE].keys())
-        ask = ask_of(request, self._pool, digest, self._peer)
-        if digest is None and self._tokens:
-            ask = replace(ask, exact=await self._exact(request, ask))
+            exact = attached_exact(request.metadata)
+            ask = ask_of(request, self._pool, digest, self._peer, exact=exact)
+        else:
+            ask = ask_of(request, self._pool, self._digest(request), self._peer)
+            if self._service.tokens:
+                ask = replace(ask, exact=await self._exact(request, ask))
         entered = self._enter(ask)
         if isinstance(entered, Ticket):
             self._ticket = entered
@@ -87,15 +111,27 @@ class PickExchange(Exchange):
         served = head.metadata.get(LB_NAMESPACE, {}).get(SERVED)
         if isinstance(served, str):
             self._director.served(self._reservation.pool.name, self._reservation.id, served)
-        self._answer.began(head, self._director.now())
         forward = Forward(set_headers=self._reservation.answer_headers)
-        return Stream(forward) if self._answer.reader is not None else forward
+        self._answer.began(head, self._director.now(), self._renaming.asked if self._renaming else "")
+        if self._answer.reader is None:
+            return forward
+        if self._answer.holds:
+            return Hold() if head.can_hold else forward
+        return Stream(forward)
 
     async def response_chunk(self, chunk: ResponseChunk) -> Emit:
         """Let it pass, and note what the server says of its tokens."""
-        if self._answer.reader is not None:
-            self._answer.reader.feed(chunk, self._director.now())
-        return Emit(chunk.data)
+        return Emit(self._answer.feed(chunk, self._director.now()))
+
+    async def response_body(self, body: bytes) -> BodyDecision:
+        """Give a plain answer the client's name for the model back."""
+        renamed = self._answer.feed(ResponseChunk(body, end=True), self._director.now())
+        headers = self._reservation.answer_headers if self._reservation else ()
+        return Forward(set_headers=headers, body=None if renamed == body else renamed)
+
+    async def response_overflow(self, held: bytes) -> Forward | Reject:  # noqa: ARG002 - it passes as it is
+        """Let an answer pass that is too long to hold: with the server's name rather than not at all."""
+        return Forward(set_headers=self._reservation.answer_headers if self._reservation else ())
 
     def end(self, end: End) -> None:
         """Release when this stream knows the end: it saw all of the answer, or broke off.
@@ -115,19 +151,48 @@ class PickExchange(Exchange):
     async def _exact(self, request: Request, ask: Ask) -> Exact | None:
         """Return what is known of the prompt in tokens, where the pool's configuration says how to know."""
         try:
-            tokens = self._tokens.get(self._director.pool(ask.pool).name)
+            tokens = self._service.tokens.get(self._director.pool(ask.pool).name)
         except ExtProcError:
             return None  # the pick will say so
         wanted = token_ask(request, ask) if tokens is not None else None
         return await tokens.exact(wanted) if tokens is not None and wanted is not None else None
 
+    def _digest(self, request: Request) -> Digest:
+        """Return the digest of a request that no router has read, for the model that its rewrites choose."""
+        seen = read(request)
+        renaming = self._rename(request, seen)
+        if seen is None or renaming is None:
+            return digest_from(request, seen)
+        if renaming.target != seen.model:
+            self._renaming = renaming
+            self._body = partial(rewrite, request.body or b"", seen, renaming.target)
+        return digest_from(request, seen, renaming.target)
+
+    def _rename(self, request: Request, seen: Peek | None) -> Renaming | None:
+        rewriter, observer = self._service.rewriter, self._service.observer
+        try:
+            pool = self._director.pool(pool_of(request, self._pool)).name
+        except ExtProcError:
+            return None  # the pick will say so
+        header = first(request.headers, HEADERS)
+        if seen is None:
+            if request.body is None and (header or rewriter.covers(pool)):
+                observer.unread(pool)
+            return None
+        renaming = rewriter.renamed(pool, seen.model, header, sticky_key(request.headers.get, seen.user))
+        if renaming is not None and renaming.rule:
+            observer.rewrote(Rewritten(renaming.rule, renaming.asked, renaming.target))
+        return renaming
+
     def _enter(self, ask: Ask) -> Reservation | Ticket:
-        return self._director.pick(ask) if self._flow is None else self._flow.enter(ask)
+        flow = self._service.flow
+        return self._director.pick(ask) if flow is None else flow.enter(ask)
 
     def _placed(self, reservation: Reservation) -> Forward:
         self._reservation = reservation
         self._answer.sent_at = self._director.now()
-        return _forward(reservation, done_with=self._done_with)
+        body = self._body() if self._body is not None else None
+        return _forward(reservation, done_with=self._done_with, body=body)
 
 
 class _Answer:
@@ -139,13 +204,28 @@ class _Answer:
         self._status = 0
         self.sent_at = began_at
         self.reader: AnswerReader | None = None
+        self._renamer: EventRenamer | WholeRenamer | None = None
+        self.holds = False
+        """It can only be renamed as a whole."""
         self.whole = False
         """The stream lasts until the answer has ended."""
 
-    def began(self, head: ResponseHead, now: float) -> None:
+    def began(self, head: ResponseHead, now: float, asked: str) -> None:
+        """Look at the head; `asked` is the client's name for the model where the answer has to get it back."""
         self._head_at, self._status = now, head.status
         self.whole = head.end or head.body_seen
         self.reader = AnswerReader(head) if head.body_seen and not head.end else None
+        if asked:
+            get = head.headers.get
+            kind = media_type(get("content-type") or "", get("content-encoding") or "")
+            self._renamer = renamer(kind, asked)
+            self.holds = self._renamer is not None and kind != EVENTS
+
+    def feed(self, chunk: ResponseChunk, now: float) -> bytes:
+        """Read a piece along; return what leaves in its place."""
+        if self.reader is not None:
+            self.reader.feed(chunk, now)
+        return chunk.data if self._renamer is None else self._renamer.feed(chunk.data, end=chunk.end)
 
     def ended(self, reservation: Reservation, now: float, *, left: bool) -> Ended:
         start, reader = self._began_at, self.reader
@@ -175,17 +255,20 @@ class EndpointPicker:
         *,
         fail_mode: FailMode = FailMode.CLOSED,
         tokens: Mapping[str, Tokens] = MappingProxyType({}),
+        rewriter: Rewriter | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        """`tokens`: by pool, where prompts that come with their body are known in tokens."""
-        self._tokens = tokens
+        """`tokens`: by pool, where prompts that come with their body are known in tokens; `rewriter`: likewise, of models."""
+        self.tokens = tokens
         self.fail_mode = fail_mode
-        self._director = director
-        self._flow = flow
+        self.director = director
+        self.flow = flow
+        self.rewriter = rewriter or Rewriter(random.Random(0))
+        self.observer = observer or Silent()
 
     def open(self, context: Mapping[str, str]) -> PickExchange:
         """Start an exchange for the pool that the stream's initial metadata names, if it does."""
-        pool, peer = context.get(POOL, ""), context.get(PEER, "")
-        return PickExchange(self._director, self._flow, pool, peer, self._tokens)
+        return PickExchange(self, context.get(POOL, ""), context.get(PEER, ""))
 
     def refuse(self, error: ExtProcError, request: Request | None) -> Reject:
         """Put a refusal into the client's dialect."""
@@ -195,7 +278,7 @@ class EndpointPicker:
         return Reject(error.status, body, headers, details=f"epp_{error.reason}")
 
 
-def _forward(reservation: Reservation, *, done_with: tuple[str, ...]) -> Forward:
+def _forward(reservation: Reservation, *, done_with: tuple[str, ...], body: bytes | None) -> Forward:
     destination = reservation.addresses
     own: dict[str, Value] = {"pool": reservation.pool.name, "decision": reservation.id}
     if reservation.explained:
@@ -207,4 +290,4 @@ def _forward(reservation: Reservation, *, done_with: tuple[str, ...]) -> Forward
         # Some kilobytes that nobody needs any more would come back with every access log entry.
         metadata[NAMESPACE] = dict.fromkeys(done_with, "")
     headers = ((DESTINATION, destination), *reservation.decision.headers)
-    return Forward(set_headers=headers, metadata=metadata)
+    return Forward(set_headers=headers, metadata=metadata, body=body)

@@ -97,6 +97,9 @@ class Table:
         self._of_known = next((rewrite for rewrite in generic if not rewrite.only_unknown), None)
         self._of_unknown = next(iter(generic), None)
 
+    def __bool__(self) -> bool:
+        return bool(self.exact) or self._of_unknown is not None
+
     def generic(self, *, known: bool) -> Rewrite | None:
         """Return what takes a name that no exact rewrite takes; `known`: a model or adapter has that name."""
         return self._of_known if known else self._of_unknown

@@ -51,6 +51,18 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
             "kind: EndpointPickerConfig\nfeatureGates: [flowControl]\nflowControl: {max_wait_seconds: 90}",
             "max_wait_seconds is 90, and .* grants 60",
         ),
+        (
+            "epp.yaml",
+            "kind: EndpointPickerConfig",
+            "kind: EndpointPickerConfig\nrewrites: [{name: r, rules: [{targets: [{modelRewrite: x}]}]}]",
+            "rewrites count only without BBR in front",
+        ),
+        (
+            "epp.yaml",
+            "kind: EndpointPickerConfig",
+            "kind: EndpointPickerConfig\nrewrites: [{name: r, rules: [{targets: [{modelRewrite: ''}]}]}]",
+            r"rewrites\[0\].rules\[0\].targets\[0\].modelRewrite",
+        ),
         ("safety.yaml", "default:", "defaults:", "defaults"),
         ("routes.yaml", "{pool: deepseek}", "{pool: deepsea}", "the pool 'deepsea' is not in"),
         ("routes.yaml", "base_model: recommender", "base_model: commender", "no base model 'commender' in"),

@@ -61,6 +61,7 @@ def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
     if "epp" in read:
         yield from _unknown_pools(path, routes, *read["epp"])
         yield from _impatient(path, routes, *read["epp"])
+        yield from _idle_rewrites(*read["epp"])
     if "bbr" in read:
         yield from _unmatched_models(path, routes, *read["bbr"])
         yield from _unknown_leg_models(path, routes, *read["bbr"])
@@ -88,6 +89,12 @@ def _impatient(path: Path, routes: Routes, epp_path: Path, epp: object) -> Itera
             f"{epp_path}: flowControl.max_wait_seconds is {wait:g}, and {path} grants "
             f"{'nothing' if granted is None else f'{granted:g}'} (services.epp.max_timeout_seconds)"
         )
+
+
+def _idle_rewrites(epp_path: Path, epp: object) -> Iterator[str]:
+    """Yield rewrites that never count: this gateway's router reads every body, and the picker none."""
+    if getattr(epp, "rewrites", ()):
+        yield f"{epp_path}: rewrites count only without BBR in front; here they belong into bbr.yaml"
 
 
 def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:
