@@ -90,8 +90,21 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         live = Live(assembly, pools, director, upkeep, rewriter, shared)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
         handlers = (log.handler(), EndpointDiscovery(pools, changes, observer, proxies).handler())
-        picker = EndpointPicker(director, flow, tokens=upkeep.tokens, rewriter=rewriter, observer=observer)
+        picker = EndpointPicker(
+            director,
+            flow,
+            tokens=upkeep.tokens,
+            rewriter=rewriter,
+            observer=observer,
+            powerless=_powerless,
+        )
         yield App(picker, handlers)
+
+
+def _powerless() -> None:
+    structlog.get_logger().warning(
+        "eviction_has_no_effect", because="the proxy closes the picker's streams before answers begin"
+    )
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -124,7 +124,13 @@ def make_flow(config: EndpointPickerConfig, plugins: Plugins) -> Settings | None
         limits = replace(limits, max_bytes=number(spec.max_bytes))
     ttl = seconds(spec.default_request_ttl)
     no_endpoint = seconds(spec.no_endpoint_request_ttl) if spec.no_endpoint_request_ttl else ttl
-    settings = Settings(limits, ttl=ttl, no_endpoint_ttl=no_endpoint, max_wait=spec.max_wait_seconds)
+    settings = Settings(
+        limits,
+        ttl=ttl,
+        no_endpoint_ttl=no_endpoint,
+        max_wait=spec.max_wait_seconds,
+        evicts=spec.enable_eviction,
+    )
     return settings if "flowControl" in config.feature_gates else None
 
 

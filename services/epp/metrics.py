@@ -13,6 +13,7 @@ from services.epp.records import (
     Ended,
     EndOutcome,
     Enqueued,
+    Evicted,
     Finished,
     Pick,
     PickOutcome,
@@ -80,6 +81,19 @@ class PrometheusObserver:
         self._releases = Counter(
             "epp_releases", "Requests taken off their server's load.", ("pool", "by"), registry=registry
         )
+        self._evictions = Counter(
+            "epp_evictions",
+            "Requests taken back from their server for others.",
+            ("pool", "priority"),
+            registry=registry,
+        )
+        self._evicted_after = Histogram(
+            "epp_evicted_after_seconds",
+            "From the pick to the eviction: what was lost.",
+            ("pool",),
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._ends = Counter("epp_ends", "Ends in the access log.", ("pool", "outcome"), registry=registry)
         self._first_byte = Histogram(
             "epp_time_to_first_byte_seconds",
@@ -133,6 +147,12 @@ class PrometheusObserver:
     def waited(self, waited: Waited) -> None:
         """Time the wait at the gate."""
         self._of_requests.waited(waited)
+
+    def evicted(self, evicted: Evicted) -> None:
+        """Count by pool and priority, and as an error of its client's."""
+        self._of_requests.evicted(evicted)
+        self._evictions.labels(evicted.pool, str(evicted.priority)).inc()
+        self._evicted_after.labels(evicted.pool).observe(evicted.seconds)
 
     def enqueued(self, enqueued: Enqueued) -> None:
         """Time how the gate receives."""

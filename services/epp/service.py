@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from services.epp.answer import AnswerReader
+from services.epp.answer import Answer
 from services.epp.asking import (
     OWN_NAMESPACE,
     ask_of,
@@ -26,7 +26,8 @@ from services.epp.asking import (
 )
 from services.epp.director import Ask, Director, Reservation
 from services.epp.flow.control import EARLY, FlowControl, Ticket
-from services.epp.records import Ended, EndOutcome, Observer, Release, Rewritten, Silent
+from services.epp.flow.loans import Chances, Loan
+from services.epp.records import Observer, Release, Rewritten, Silent
 from services.epp.rewrites import HEADERS, Renaming, Rewriter
 from services.extproc.decisions import (
     BodyDecision,
@@ -42,7 +43,6 @@ from services.extproc.decisions import (
 from services.extproc.errors import ExtProcError
 from services.extproc.events import End, Outcome, Request, ResponseChunk, ResponseHead, Value
 from services.extproc.exchange import PEER, Exchange, FailMode
-from services.openai.answer_model import EVENTS, EventRenamer, WholeRenamer, media_type, renamer
 from services.openai.dialects import Dialect, dialect_of
 from services.openai.digest import KEY, NAMESPACE, Digest
 from services.openai.errors import error_body
@@ -74,8 +74,9 @@ class PickExchange(Exchange):
         self._renaming: Renaming | None = None
         self._done_with: tuple[str, ...] = ()
         self._ticket: Ticket | None = None
+        self._loan: Loan | None = None
         self._reservation: Reservation | None = None
-        self._answer = _Answer(director.now())
+        self._answer = Answer(director.now())
 
     def decides_on_headers(self, request: Request) -> bool:
         """Do without the body where the digest came as metadata."""
@@ -96,16 +97,32 @@ class PickExchange(Exchange):
         if isinstance(entered, Ticket):
             self._ticket = entered
             return Wait(entered.seconds + EARLY)
-        return self._placed(entered)
+        return self._placed(entered, ask)
 
     async def waited(self) -> Forward | Reject:
         """Pick when it is the request's turn, or raise that it did not come."""
         if self._ticket is None:
             raise RuntimeError("nobody waits without a ticket")
-        return self._placed(await self._ticket.turn())
+        return self._placed(await self._ticket.turn(), self._ticket.ask)
+
+    @property
+    def revocable(self) -> bool:
+        """A sheddable request can be, where flow control says so."""
+        return self._loan is not None
+
+    async def revoked(self) -> Reject:
+        """Raise why it was taken back, when it is."""
+        if self._loan is None:
+            raise RuntimeError("nothing can be taken back without a loan")
+        raise await self._loan.taken()
 
     async def response_head(self, head: ResponseHead) -> HeadDecision:
         """Take in which server answers; read the answer along where it passes here."""
+        if self._loan is not None:
+            if self._loan.error is not None:  # taken back in the very moment in which the answer came
+                raise self._loan.error
+            self._loan.settle()
+            self._service.chances.begun()
         if self._reservation is None:
             return Forward()
         served = head.metadata.get(LB_NAMESPACE, {}).get(SERVED)
@@ -141,6 +158,12 @@ class PickExchange(Exchange):
         """
         if self._ticket is not None:
             self._ticket.leave()
+        if self._loan is not None:
+            self._loan.settle()
+            if self._loan.error is not None:
+                return  # its load was taken off with it
+            if end.outcome is Outcome.FORWARDED:
+                self._service.chances.ended()
         reservation = self._reservation
         if reservation is None or not (self._answer.whole or end.outcome is not Outcome.FORWARDED):
             return
@@ -188,59 +211,17 @@ class PickExchange(Exchange):
         flow = self._service.flow
         return self._director.pick(ask) if flow is None else flow.enter(ask)
 
-    def _placed(self, reservation: Reservation) -> Forward:
+    def _placed(self, reservation: Reservation, ask: Ask) -> Forward:
         self._reservation = reservation
         self._answer.sent_at = self._director.now()
+        flow = self._service.flow
+        if flow is not None and flow.settings.evicts:
+            self._loan = flow.lend(reservation, ask)
         body = self._body() if self._body is not None else None
-        return _forward(reservation, done_with=self._done_with, body=body)
-
-
-class _Answer:
-    """What this stream sees of the answer. Times are readings of the director's clock."""
-
-    def __init__(self, began_at: float) -> None:
-        self._began_at = began_at
-        self._head_at: float | None = None
-        self._status = 0
-        self.sent_at = began_at
-        self.reader: AnswerReader | None = None
-        self._renamer: EventRenamer | WholeRenamer | None = None
-        self.holds = False
-        """It can only be renamed as a whole."""
-        self.whole = False
-        """The stream lasts until the answer has ended."""
-
-    def began(self, head: ResponseHead, now: float, asked: str) -> None:
-        """Look at the head; `asked` is the client's name for the model where the answer has to get it back."""
-        self._head_at, self._status = now, head.status
-        self.whole = head.end or head.body_seen
-        self.reader = AnswerReader(head) if head.body_seen and not head.end else None
-        if asked:
-            get = head.headers.get
-            kind = media_type(get("content-type") or "", get("content-encoding") or "")
-            self._renamer = renamer(kind, asked)
-            self.holds = self._renamer is not None and kind != EVENTS
-
-    def feed(self, chunk: ResponseChunk, now: float) -> bytes:
-        """Read a piece along; return what leaves in its place."""
-        if self.reader is not None:
-            self.reader.feed(chunk, now)
-        return chunk.data if self._renamer is None else self._renamer.feed(chunk.data, end=chunk.end)
-
-    def ended(self, reservation: Reservation, now: float, *, left: bool) -> Ended:
-        start, reader = self._began_at, self.reader
-        return Ended(
-            pool=reservation.pool.name,
-            decision=reservation.id,
-            outcome=EndOutcome.CLIENT_LEFT if left else EndOutcome.COMPLETED,
-            status=self._status,
-            seconds=now - start,
-            sent_after=self.sent_at - start,
-            answered_after=None if self._head_at is None else self._head_at - start,
-            first_token_after=reader.first_at - start if reader and reader.first_at is not None else None,
-            response_bytes=reader.bytes if reader else 0,
-            usage=reader.usage if reader else None,
-        )
+        forward = _forward(reservation, done_with=self._done_with, body=body)
+        # A filter that waits for answers does so for those that may be taken back; an open stream is one to lose.
+        unneeded = flow is not None and flow.settings.evicts and self._loan is None
+        return replace(forward, last=True) if unneeded and not reservation.answer_headers else forward
 
 
 class EndpointPicker:
@@ -257,14 +238,19 @@ class EndpointPicker:
         tokens: Mapping[str, Tokens] = MappingProxyType({}),
         rewriter: Rewriter | None = None,
         observer: Observer | None = None,
+        powerless: Callable[[], None] = lambda: None,
     ) -> None:
-        """`tokens`: by pool, where prompts that come with their body are known in tokens; `rewriter`: likewise, of models."""
+        """`tokens`: by pool, where prompts that come with their body are known in tokens; `rewriter`: likewise, of models.
+
+        `powerless` is called once when eviction turns out to have no effect.
+        """
         self.tokens = tokens
         self.fail_mode = fail_mode
         self.director = director
         self.flow = flow
         self.rewriter = rewriter or Rewriter(random.Random(0))
         self.observer = observer or Silent()
+        self.chances = Chances(powerless)
 
     def open(self, context: Mapping[str, str]) -> PickExchange:
         """Start an exchange for the pool that the stream's initial metadata names, if it does."""

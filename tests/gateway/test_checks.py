@@ -54,6 +54,12 @@ def test_every_wrong_file_is_told_with_its_place(config_dir):
         (
             "epp.yaml",
             "kind: EndpointPickerConfig",
+            "kind: EndpointPickerConfig\nfeatureGates: [flowControl]\nflowControl: {enableEviction: true}",
+            r"enableEviction has no effect, because .*routes.yaml does not .*services.epp.evictable",
+        ),
+        (
+            "epp.yaml",
+            "kind: EndpointPickerConfig",
             "kind: EndpointPickerConfig\nrewrites: [{name: r, rules: [{targets: [{modelRewrite: x}]}]}]",
             "rewrites count only without BBR in front",
         ),
