@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import struct
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool
 from services.epp.records import Release, Silent
 from services.epp.state import Alone
+from services.openai.blocks import WIDTH, Blocks
 from services.openai.digest import BOUNDARIES, Digest
 
 POOL_SIZES = (16, 1000)
@@ -73,12 +73,12 @@ def _pool(servers: int) -> Pool:
 
 
 def _digest(rng: random.Random, blocks: int) -> Digest:
-    hashes = struct.unpack(f"<{blocks}Q", rng.randbytes(8 * blocks))
+    hashes = Blocks(rng.randbytes(WIDTH * blocks))
     return Digest(MODEL, stream=True, prompt_bytes=BOUNDARIES[blocks - 1], max_tokens=200, blocks=hashes)
 
 
 def _unseen(blocks: int) -> Iterator[Digest]:
-    """Yield new prompts. Drawing the hashes of 360 blocks takes some 10 us, which count too."""
+    """Yield new prompts."""
     rng = random.Random(2)
     while True:
         yield _digest(rng, blocks)

@@ -16,6 +16,8 @@ MODEL = "m"
 Run = tuple[int, int]
 """A name and how many tokens it stands for."""
 
+HASH = 2**64 - 1
+"""A digest's hashes have 64 bits and no sign."""
 _DIGEST_ENDS = tuple(end // BYTES_PER_TOKEN for end in BOUNDARIES[:1000])
 
 
@@ -71,7 +73,7 @@ def conversation(
         runs.append(exchange.answer)
     seed = hash_of(adapter)
     whole = chain(runs, range(BLOCK, _length(runs) + 1, BLOCK), seed)
-    shown = chain(runs, _DIGEST_ENDS, seed)
+    shown = tuple(block & HASH for block in chain(runs, _DIGEST_ENDS, seed))
     then: Turn | None = None
     for prompt, exchange in reversed(ends):
         output = exchange.answer[1]

@@ -14,10 +14,8 @@ from services.bbr.routing import ASKED, TARGET
 from services.extproc.decisions import BodyDecision, Emit, Forward, HeadDecision, Hold, Reject, Stream
 from services.extproc.events import Metadata, ResponseChunk, ResponseHead
 from services.extproc.exchange import Exchange
-from services.openai.answer_model import EventRenamer, rename
+from services.openai.answer_model import EVENTS, media_type, renamer
 from services.openai.digest import NAMESPACE
-
-EVENTS = "text/event-stream"
 
 
 class AnswerExchange(Exchange):
@@ -37,9 +35,10 @@ class AnswerExchange(Exchange):
         view = AnswerView(head, _name(names, ASKED), _name(names, TARGET))
         changes = self._chain.response(view) if self._chain else []
         self._change = _heads(changes)
-        kind = _content_type(head)
-        renamer = _renamer(kind, view.asked)
-        self._edits = [*([renamer] if renamer else []), *(each.body for each in changes if each.body)]
+        get = head.headers.get
+        kind = media_type(get("content-type") or "", get("content-encoding") or "")
+        named = renamer(kind, view.asked) if view.asked else None
+        self._edits = [*([named] if named else []), *(each.body for each in changes if each.body)]
         if head.end or not (self._edits and head.body_seen):
             return self._change
         if kind == EVENTS:
@@ -67,34 +66,11 @@ class AnswerExchange(Exchange):
         return data
 
 
-class _WholeRenamer:
-    """Renames a body that comes in one piece."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def feed(self, data: bytes, *, end: bool) -> bytes:  # noqa: ARG002 - it is the whole
-        return rename(data, self._name)
-
-
-def _renamer(kind: str, name: str) -> BodyEdit | None:
-    if name and kind == EVENTS:
-        return EventRenamer(name)
-    return _WholeRenamer(name) if name and (kind == "application/json" or kind.endswith("+json")) else None
-
-
 def _heads(changes: Iterable[AnswerChange]) -> Forward:
     return Forward(
         set_headers=tuple(header for change in changes for header in change.set_headers),
         remove_headers=tuple(name for change in changes for name in change.remove_headers),
     )
-
-
-def _content_type(head: ResponseHead) -> str:
-    """Return the media type, empty where the body is compressed: such bytes mean nothing here."""
-    if (head.headers.get("content-encoding") or "identity").lower() != "identity":
-        return ""
-    return (head.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
 def _name(metadata: Metadata, key: str) -> str:

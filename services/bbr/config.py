@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from services.bbr import access, rewrites
+from services.bbr import access
 from services.bbr.chain import Link
 from services.bbr.plugins import OnError
 from services.bbr.records import PluginId
@@ -16,6 +16,7 @@ from services.bbr.registry import PluginError, build, declared
 from services.bbr.rules import BaseModel, Rules, UnknownModels
 from services.bbr.sources import BODY, PATH
 from services.extproc.config import ConfigError, Limits, Listen, Log, Seconds
+from services.openai import rewrites
 from services.tokens.config import TokenSource
 
 

@@ -9,13 +9,14 @@ from services.bbr.plugins import RequestChange, RequestView
 from services.bbr.records import Refusal
 from services.bbr.refusals import encoded_body, hidden_body, no_model, not_allowed, unreadable
 from services.bbr.rules import Resolution, Rules
-from services.bbr.sources import BODY, PATH, first_named, sticky_key
+from services.bbr.sources import BODY, PATH, first_named
 from services.extproc.decisions import Forward
 from services.extproc.events import Metadata, Request
 from services.openai.dialects import Dialect, PathModel, path_model
 from services.openai.digest import KEY, NAMESPACE, digest_of, encode
 from services.openai.errors import PeekError, Reason
 from services.openai.peek import Peek, peek, peek_unknown, rewrite
+from services.openai.rewrites import sticky_key
 from services.tokens.source import Ask
 
 MODEL_HEADER = "x-gateway-model-name"
@@ -120,7 +121,7 @@ def consumer(request: Request, rules: Rules) -> str:
 
 def resolve(model: str, reading: Reading, rules: Rules, chance: random.Random) -> Resolution:
     """Return the way of `model`; refuse one that nothing knows."""
-    way = rules.resolve(model, sticky_key(reading.request.headers, reading.seen.user), chance)
+    way = rules.resolve(model, sticky_key(reading.request.headers.get, reading.seen.user), chance)
     if way is None:
         raise no_model(model)
     return way

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.bbr.access import Access
-from services.bbr.rewrites import MAX_WEIGHT, Rewrite, Target
-from services.bbr.sources import BODY, PATH, is_source, is_sticky
+from services.bbr.sources import BODY, PATH, is_source
+from services.openai.rewrites import Rewrite, Table, Target, is_name
 
 ALIAS = "alias"
 """The rule that a resolution by an alias names."""
@@ -76,21 +76,16 @@ class Rules:
     """Every name there is → its way; a name with several targets stands with the one of most weight."""
     _own: Mapping[str, str] = field(init=False)
     """Models and adapters → their base model."""
-    _exact: Mapping[str, Rewrite] = field(init=False)
-    _generic: Rewrite | None = field(init=False)
-    _generic_of_unknown: Rewrite | None = field(init=False)
+    _table: Table = field(init=False)
 
     def __post_init__(self) -> None:
         own = dict(self._served())
-        exact = {match: rewrite for rewrite in reversed(self.rewrites) for match in rewrite.matches}
-        generic = [rewrite for rewrite in self.rewrites if not rewrite.matches]
+        table = Table(self.rewrites)
         _check_names([name for name, _ in self._served()] + list(self.aliases))
         self._check_targets(own)
         self._set("_own", own)
-        self._set("_exact", exact)
-        self._set("_generic", next((each for each in generic if not each.only_unknown), None))
-        self._set("_generic_of_unknown", next(iter(generic), None))
-        self._set("ways", {name: self._listed(name) for name in (*own, *self.aliases, *exact)})
+        self._set("_table", table)
+        self._set("ways", {name: self._listed(name) for name in (*own, *self.aliases, *table.exact)})
         self._check_rest()
 
     def resolve(self, model: str, key: Callable[[str], str], chance: random.Random) -> Resolution | None:
@@ -110,16 +105,15 @@ class Rules:
         return self._own.get(model, model)
 
     def _forwards(self, model: str) -> bool:
-        return self.unknown is UnknownModels.FORWARD and _is_name(model)
+        return self.unknown is UnknownModels.FORWARD and is_name(model)
 
     def _rewrite(self, model: str) -> Rewrite | None:
-        if (rewrite := self._exact.get(model)) is not None:
+        if (rewrite := self._table.exact.get(model)) is not None:
             return rewrite
         if model in self.aliases:
             return None
-        if model in self._own:
-            return self._generic
-        return self._generic_of_unknown if _is_name(model) else None
+        known = model in self._own
+        return self._table.generic(known=known) if known or is_name(model) else None
 
     def _to(self, target: str, asked: str, rule: str) -> Resolution:
         return Resolution(target, self.base(target), rewritten=target != asked, rule=rule)
@@ -127,7 +121,7 @@ class Rules:
     def _listed(self, name: str) -> Resolution:
         if name in self._own:
             return Resolution(name, self._own[name])
-        if (rewrite := self._exact.get(name)) is not None:
+        if (rewrite := self._table.exact.get(name)) is not None:
             return self._to(max(rewrite.targets, key=_weight).model, name, rewrite.name)
         return self._to(self.aliases[name], name, ALIAS)
 
@@ -181,28 +175,15 @@ def _weight(target: Target) -> int:
 
 def _check_rewrite(rewrite: Rewrite, own: Mapping[str, str], *, strict: bool) -> None:
     where = f"the rewrite {rewrite.name!r}"
-    if not rewrite.targets:
-        raise RuleError(f"{where} has no target")
+    if fault := rewrite.fault:
+        raise RuleError(f"{where} {fault}")
     for target in rewrite.targets:
-        if not (target.model in own or (not strict and _is_name(target.model))):
+        if not (target.model in own or not strict):
             raise RuleError(f"{where} leads to what is no model or adapter: {target.model}")
-        if not 1 <= target.weight <= MAX_WEIGHT:
-            raise RuleError(f"{where} has a weight of {target.weight}: expected 1 to {MAX_WEIGHT}")
-    if bad := [name for name in rewrite.matches if not _is_name(name)]:
-        raise RuleError(f"{where} matches {bad[0]!r}, which is no model name")
-    if rewrite.only_unknown and rewrite.matches:
-        raise RuleError(f"{where} has `matches` and `only_unknown`: the latter is for a generic rewrite")
-    if rewrite.sticky and not is_sticky(rewrite.sticky):
-        raise RuleError(f"{where} is sticky by {rewrite.sticky!r}: expected user, session or header:NAME")
 
 
 def _check_names(names: list[str]) -> None:
-    if bad := [name for name in names if not _is_name(name)]:
+    if bad := [name for name in names if not is_name(name)]:
         raise RuleError(f"{bad[0]!r} is no model name: expected printable text without space around it")
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise RuleError(f"a name stands for one model, but is given more than once: {', '.join(twice)}")
-
-
-def _is_name(name: str) -> bool:
-    """Routes match the name as a header value, so it must be fit for one."""
-    return bool(name) and name.isprintable() and name == name.strip()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import click
 import msgspec
+import structlog
 
 from services.epp.accesslog import AccessLog
 from services.epp.assemble import assemble, make_pools, override_endpoints
@@ -24,6 +25,7 @@ from services.epp.metrics import PrometheusObserver
 from services.epp.plugin_watch import PluginWatch
 from services.epp.proxies import Proxies
 from services.epp.reload import Live
+from services.epp.rewrites import Rewriter
 from services.epp.service import EndpointPicker
 from services.epp.state import Alone
 from services.epp.state.join import join
@@ -61,6 +63,11 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
         sheds=assembly.flow is None,
         journal=journal,
     )
+    rewriter = Rewriter(rng, assembly.rewrites)
+    if config.rewrites:
+        structlog.get_logger().info(
+            "rewrites_in_force", where="requests whose body comes here without a router's digest"
+        )
     flow = None
     if assembly.flow is not None:
         flow = FlowControl(director, assembly.flow, now=time.monotonic, observer=observer)
@@ -80,10 +87,24 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
             shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
             await upkeep.enter_async_context(background(shared.run(), on_failure=upkeep.failed))
         await upkeep.follow(config)
-        live = Live(assembly, pools, director, upkeep, shared)
+        live = Live(assembly, pools, director, upkeep, rewriter, shared)
         await upkeep.enter_async_context(following("epp", parts, EndpointPickerConfig, live.apply))
         handlers = (log.handler(), EndpointDiscovery(pools, changes, observer, proxies).handler())
-        yield App(EndpointPicker(director, flow, tokens=upkeep.tokens), handlers)
+        picker = EndpointPicker(
+            director,
+            flow,
+            tokens=upkeep.tokens,
+            rewriter=rewriter,
+            observer=observer,
+            powerless=_powerless,
+        )
+        yield App(picker, handlers)
+
+
+def _powerless() -> None:
+    structlog.get_logger().warning(
+        "eviction_has_no_effect", because="the proxy closes the picker's streams before answers begin"
+    )
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -17,7 +17,7 @@ from services.openai.errors import PeekError
 from services.openai.exact import KEY as EXACT_KEY
 from services.openai.exact import Exact, ExactError
 from services.openai.exact import decode as decode_exact
-from services.openai.peek import peek
+from services.openai.peek import Peek, peek
 from services.tokens.source import Ask as TokenAsk
 
 SUBSET_NAMESPACE = "envoy.lb.subset_hint"
@@ -42,24 +42,24 @@ LONGEST = 9
 _BODYLESS = frozenset({Dialect.OTHER, Dialect.MODELS})
 
 
-def ask_of(request: Request, pool: str, digest: Digest | None, peer: str = "") -> Ask:
-    """Return what `request` asks for. `pool` is what the stream's own metadata names, `digest` what came with it.
+def ask_of(request: Request, pool: str, digest: Digest, peer: str = "", *, exact: Exact | None = None) -> Ask:
+    """Return what `request` asks for, by the pool's name that `pool_of` gives and its digest.
 
     `peer` is the proxy's address, as gRPC writes it.
 
-    Raises `BadRequest` for a body that cannot be read, and for a time that is none.
+    Raises `BadRequest` for a time that is none.
     """
     headers = request.headers
     node = request.attributes.get(NODE_ATTRIBUTE)
     return Ask(
-        digest=digest or _digest(request),
-        exact=_exact(request.metadata) if digest is not None else None,
-        pool=pool or _pool_of_metadata(request) or _pool_of_cluster(request),
-        objective=_first(headers, OBJECTIVE),
+        digest=digest,
+        exact=exact,
+        pool=pool_of(request, pool),
+        objective=first(headers, OBJECTIVE),
         base_model=headers.get(BASE_MODEL) or "",
         subset=subset.parse(_hint(request.metadata)),
         headers=headers,
-        fairness=_first(headers, FAIRNESS) or DEFAULT_FLOW,
+        fairness=first(headers, FAIRNESS) or DEFAULT_FLOW,
         ttl=_ttl(headers),
         first_token_slo=next(
             (_ms(name, value) for name, value in _given(headers, FIRST_TOKEN_SLO)), math.inf
@@ -91,7 +91,7 @@ def attached(metadata: Metadata) -> Digest | None:
     return digest if len(digest.blocks) <= len(BOUNDARIES) else None
 
 
-def _exact(metadata: Metadata) -> Exact | None:
+def attached_exact(metadata: Metadata) -> Exact | None:
     """Return the digest's prompt in tokens, where the router attached that too."""
     text = metadata.get(NAMESPACE, {}).get(EXACT_KEY)
     try:
@@ -100,17 +100,31 @@ def _exact(metadata: Metadata) -> Exact | None:
         return None
 
 
-def _digest(request: Request) -> Digest:
-    """Compute the digest from the body, where there is one that a known dialect reads; else only the model counts."""
-    model = request.headers.get(MODEL) or ""
+def read(request: Request) -> Peek | None:
+    """Read the body, where there is one of a known dialect; raise `BadRequest` for one that cannot be read."""
     dialect = dialect_of(request.method, request.path)
     if not request.body or dialect in _BODYLESS:
-        return Digest(model)
+        return None
     try:
-        seen = peek(request.body, dialect, request.headers.get("content-type") or "")
+        return peek(request.body, dialect, request.headers.get("content-type") or "")
     except PeekError as error:
         raise BadRequest(error.message, reason=error.reason, param=error.param) from error
-    return digest_of(seen, model or seen.model)
+
+
+def digest_from(request: Request, seen: Peek | None, target: str = "") -> Digest:
+    """Compute the digest from the body; without one only the model counts. `target`: what a rewrite made of the model."""
+    model = target or request.headers.get(MODEL) or ""
+    return Digest(model) if seen is None else digest_of(seen, model or seen.model)
+
+
+def pool_of(request: Request, pool: str) -> str:
+    """Return the pool that is meant: `pool`, which the stream's own metadata names, the route's, or the cluster's."""
+    return pool or _pool_of_metadata(request) or _pool_of_cluster(request)
+
+
+def first(headers: Headers, names: tuple[str, ...]) -> str:
+    """Return the first of the headers `names` that is there; empty without one."""
+    return next((value for _, value in _given(headers, names)), "")
 
 
 def _pool_of_metadata(request: Request) -> str:
@@ -126,10 +140,6 @@ def _pool_of_cluster(request: Request) -> str:
 
 def _hint(metadata: Metadata) -> Value:
     return metadata.get(SUBSET_NAMESPACE, {}).get(SUBSET)
-
-
-def _first(headers: Headers, names: tuple[str, ...]) -> str:
-    return next((value for _, value in _given(headers, names)), "")
 
 
 def _given(headers: Headers, names: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -17,11 +17,13 @@ from services.epp.flow.settings import Settings
 from services.epp.plugins import PluginError, build
 from services.epp.pool import Pool, PoolLimits
 from services.epp.profiles import Plugins, make_profiles, watch_profile, watched_at
+from services.epp.rewrite_config import tables
 from services.epp.scheduling.handlers.by_pool import ByPool
 from services.epp.scheduling.handlers.single import SingleProfile
 from services.epp.scheduling.interfaces import Decider, Detector, ProfileHandler, Scheduler
 from services.epp.scheduling.watched import Point, Watch, WatchedDecider, WatchedDetector
 from services.extproc.config import ConfigError
+from services.openai.rewrites import Table
 
 MIN_STALENESS = 2.0
 """Seconds after which metrics are old: the reference's `metrics-staleness-threshold`."""
@@ -36,6 +38,8 @@ class Assembly:
     scheduler: Scheduler
     detector: Detector
     objectives: Mapping[str, int]
+    rewrites: Mapping[str, Table] = field(default_factory=dict)
+    """By pool."""
     flow: Settings | None = None
     """None leaves the feature gate `flowControl` off: nobody waits, and sheddable requests are shed."""
     watch: Watch | None = None
@@ -56,7 +60,8 @@ def assemble(
     watch = before.watch if before else watch
     scheduler = _scheduler(config, plugins, watch)
     detector, flow = _detector(config, plugins, watch), make_flow(config, plugins)
-    return Assembly(config, plugins, scheduler, detector, make_objectives(config), flow, watch)
+    rewrites = tables(config.rewrites, [pool.name for pool in config.pools])
+    return Assembly(config, plugins, scheduler, detector, make_objectives(config), rewrites, flow, watch)
 
 
 def make_plugins(config: EndpointPickerConfig, before: Plugins | None = None) -> Plugins:
@@ -119,7 +124,13 @@ def make_flow(config: EndpointPickerConfig, plugins: Plugins) -> Settings | None
         limits = replace(limits, max_bytes=number(spec.max_bytes))
     ttl = seconds(spec.default_request_ttl)
     no_endpoint = seconds(spec.no_endpoint_request_ttl) if spec.no_endpoint_request_ttl else ttl
-    settings = Settings(limits, ttl=ttl, no_endpoint_ttl=no_endpoint, max_wait=spec.max_wait_seconds)
+    settings = Settings(
+        limits,
+        ttl=ttl,
+        no_endpoint_ttl=no_endpoint,
+        max_wait=spec.max_wait_seconds,
+        evicts=spec.enable_eviction,
+    )
     return settings if "flowControl" in config.feature_gates else None
 
 

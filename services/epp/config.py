@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
 from services.epp.endpoints import split
 from services.epp.flow.config import FlowControl
@@ -24,6 +24,7 @@ from services.epp.reference_config import (
     RequestHandler,
     refuse_gates,
 )
+from services.epp.rewrite_config import RewriteSpec
 from services.extproc.config import Limits, Listen, Log
 from services.tokens.config import TokenSource
 
@@ -199,7 +200,8 @@ class EndpointPickerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     zone: str = ""
     """Where this gateway runs, as the label `topology.kubernetes.io/zone` has it; INFERENCE_GATEWAY_ZONE overrides."""
     objectives: list[Objective] = []
-    rewrites: object = UNSET
+    rewrites: list[RewriteSpec] = []
+    """Count where the picker reads bodies itself; a router in front has rewrites of its own."""
     in_flight: InFlightLimits = InFlightLimits()
     explain: Explain = Explain()
     redis: Redis = Redis()
@@ -209,10 +211,6 @@ class EndpointPickerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         refuse_gates(self.feature_gates)
-        if self.rewrites is not UNSET:
-            raise ValueError(
-                "rewrites: is not supported; the router in front rewrites models (config/bbr.yaml)"
-            )
         if self.saturation_detector is not None and self.flow_control.saturation_detector is not None:
             raise ValueError("saturationDetector and flowControl.saturationDetector say the same: keep one")
 

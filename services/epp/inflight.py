@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.epp.load import Load
@@ -32,7 +32,7 @@ class Entry:
     picked_at: float
     prompt_tokens: int
     output_tokens: int
-    blocks: tuple[int, ...] = ()
+    blocks: Sequence[int] = ()
     matched: int = 0
     """The first blocks of `blocks` that the server already held at the pick."""
     model: str = ""
@@ -134,15 +134,14 @@ class InFlight:
             self._answered.discard(request.id)
         return request
 
-    def before(self, blocks: Sequence[int], tokens: int) -> list[Entry | Foreign]:
-        """Return the requests in flight that a prompt of `blocks` and `tokens` looks like the next turn of.
+    def before(self, ends: Iterable[int], tokens: int) -> list[Entry | Foreign]:
+        """Return the requests in flight that a prompt of `tokens` looks like the next turn of.
 
+        `ends`: blocks of it, not its last, where prompts that were sent before may end.
         Several that end in the same block are siblings, not turns, and nothing goes on from them.
         """
         tails, own, others = self._tails, self._entries, self.others.requests
-        if tails.keys().isdisjoint(blocks):  # most prompts continue nothing in flight
-            return []
-        ids = [found[0] for tail in tails.keys() & set(blocks[:-1]) if len(found := tails[tail]) == 1]
+        ids = [found[0] for end in ends if (found := tails.get(end)) is not None and len(found) == 1]
         requests = [own.get(one) or others[one] for one in ids if one not in self._answered]
         return [one for one in requests if one.context_tokens < tokens]
 

@@ -13,10 +13,12 @@ from services.epp.records import (
     Ended,
     EndOutcome,
     Enqueued,
+    Evicted,
     Finished,
     Pick,
     PickOutcome,
     Release,
+    Rewritten,
     ScrapeError,
     Waited,
 )
@@ -64,8 +66,33 @@ class PrometheusObserver:
             ("model_name", "decision_type"),
             registry=registry,
         )
+        self._rewrites = Counter(
+            "inference_extension_model_rewrite_decisions",
+            "Requests whose model a rewrite chose.",
+            ("model_rewrite_name", "model_name", "target_model"),
+            registry=registry,
+        )
+        self._unread = Counter(
+            "epp_rewrites_unread",
+            "Requests of a pool with rewrites whose body was not read: they kept their model.",
+            ("pool",),
+            registry=registry,
+        )
         self._releases = Counter(
             "epp_releases", "Requests taken off their server's load.", ("pool", "by"), registry=registry
+        )
+        self._evictions = Counter(
+            "epp_evictions",
+            "Requests taken back from their server for others.",
+            ("pool", "priority"),
+            registry=registry,
+        )
+        self._evicted_after = Histogram(
+            "epp_evicted_after_seconds",
+            "From the pick to the eviction: what was lost.",
+            ("pool",),
+            buckets=SECONDS,
+            registry=registry,
         )
         self._ends = Counter("epp_ends", "Ends in the access log.", ("pool", "outcome"), registry=registry)
         self._first_byte = Histogram(
@@ -108,9 +135,24 @@ class PrometheusObserver:
             self._hits.observe(pick.matched_bytes / pick.prompt_bytes)
             self._hit_bytes.observe(pick.matched_bytes)
 
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Count by rule and both names."""
+        asked, target = self._labels.model(rewritten.asked), self._labels.model(rewritten.target)
+        self._rewrites.labels(rewritten.rule, asked, target).inc()
+
+    def unread(self, pool: str) -> None:
+        """Count by pool."""
+        self._unread.labels(pool).inc()
+
     def waited(self, waited: Waited) -> None:
         """Time the wait at the gate."""
         self._of_requests.waited(waited)
+
+    def evicted(self, evicted: Evicted) -> None:
+        """Count by pool and priority, and as an error of its client's."""
+        self._of_requests.evicted(evicted)
+        self._evictions.labels(evicted.pool, str(evicted.priority)).inc()
+        self._evicted_after.labels(evicted.pool).observe(evicted.seconds)
 
     def enqueued(self, enqueued: Enqueued) -> None:
         """Time how the gate receives."""

@@ -198,7 +198,7 @@ class Pool:
             self.fleet.unsent(entry)
             self.inflight.amend(self._sent(replace(entry, slot=server.slot, prompt_tokens=tokens)))
         self.listener.moved(entry, server.slot, tokens)
-        self.prefixes.drop(entry.slot, entry.blocks[entry.matched :])
+        self.prefixes.drop(entry.slot, entry.blocks, entry.matched)
         self.prefixes.record(server.slot, entry.blocks)
 
     def _sent(self, entry: Entry) -> Entry:
@@ -231,7 +231,7 @@ class Pool:
         last one. A request whose prompt cannot even have been computed by now is a sibling.
         """
         now = self._clock()
-        for entry in self.inflight.before(blocks, tokens):
+        for entry in self.inflight.before(self.prefixes.ends(blocks), tokens):
             least = SOONEST * entry.ahead * self.fleet.paces[entry.slot].prefill
             if now - entry.picked_at >= least:
                 self.inflight.answered(entry)

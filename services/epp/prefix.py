@@ -1,22 +1,28 @@
 """Which server holds which prefix of which prompt: an estimate from what was sent where.
 
-A block's hash maps to the set of servers that were sent it, as an integer with one bit for each slot. A lookup walks
-a prompt's blocks from the first and ANDs the masks, so each server's longest contiguous prefix falls out of
-operations on whole sets, and the walk ends at the first block that nobody holds.
+The prompts are a tree (`prefix_tree`) whose nodes say who holds them, as an integer with one bit for each slot. A lookup
+walks down and ANDs the masks, so each server's longest contiguous prefix falls out of operations on whole sets, and the
+walk ends where nobody holds more.
+
+Each server forgets what it was sent longest ago, the end of a prompt before its beginning, as vLLM frees blocks: the end
+is forgotten before the beginning that others share.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+import bisect
+from collections import deque
+from collections.abc import Callable, Sequence
 
-from services.openai.digest import BOUNDARIES
+from services.epp.prefix_tree import Node, Tree
+from services.openai.blocks import WIDTH, pack
+from services.openai.digest import BOUNDARIES, prefix_bytes
 
 DEFAULT_CAPACITY = 2_000_000
 """Bytes of prompt assumed for a server that does not report its cache: 31,250 vLLM blocks of 16 tokens of 4 bytes."""
 
 DEFAULT_PAIRS = 2_000_000
-"""Blocks times holders remembered in all, some 200 bytes each (measured: `bench.prefix_soak`): 400 MB."""
+"""Blocks times holders remembered in all."""
 SPARE = 64
 """Blocks that the largest holder forgets at once when there are too many in all: looking for it takes a while."""
 
@@ -24,101 +30,60 @@ SIZES = tuple(end - start for start, end in zip((0, *BOUNDARIES), BOUNDARIES, st
 """`SIZES[i]` is the number of prompt bytes in block i."""
 
 
-class _Run:
-    """Blocks that follow each other and were last sent together; `start` is the place of the first in the prompt."""
-
-    __slots__ = ("blocks", "parent", "start")
-
-    def __init__(self, blocks: list[int], start: int, parent: _Run | None) -> None:
-        self.blocks = blocks
-        self.start = start
-        self.parent = parent
-        """What comes before; it may have been cut since, and its end is then this run's uncle."""
-
-
 class _Held:
-    """The blocks of one server and their size in bytes of prompt.
+    """What one server holds, and the order in which it was sent."""
 
-    They are in the order in which they were sent, the end of a prompt before its beginning, as vLLM frees blocks: the
-    end of a prompt is forgotten before the beginning that others share. Runs are moved in place of blocks, so that a
-    prompt which is known costs as many steps as it has turns and branches.
-    """
-
-    __slots__ = ("capacity", "of", "runs", "size")
+    __slots__ = ("capacity", "count", "order", "room", "size", "time")
 
     def __init__(self, capacity: int) -> None:
-        self.of: dict[int, _Run] = {}
-        """Block → its run."""
-        self.runs: OrderedDict[_Run, None] = OrderedDict()
-        """Least recently sent first; a run never before one that continues it."""
         self.capacity = capacity
         self.size = 0
+        """Bytes of prompt."""
+        self.count = 0
+        """Blocks."""
+        self.time = 0
+        """Counts prompts that were sent there."""
+        self.order: deque[tuple[int, Node]] = deque()
+        """When a prompt was sent and the node where it ends, or where what is left of it does. It stands for this node
+        and those before it as far as they were not touched since; for none when its own was."""
+        self.room = 0
+        """The length of `order` at which it is tidied."""
 
-    def known(self, blocks: Sequence[int]) -> int:
-        """Return how many of `blocks` are there, from the first on: what is there has what comes before it."""
-        of, low, high = self.of, 0, len(blocks)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if blocks[middle - 1] in of:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+    def touch(self, slot: int, end: Node) -> None:
+        """Note that a prompt which ends with `end` was sent now."""
+        self.time += 1
+        bit, now, node = 1 << slot, self.time, end
+        while node.parent is not None:
+            if slot not in node.touched:
+                node.mask |= bit
+                self.count += node.end - node.start
+                self.size += prefix_bytes(node.end) - prefix_bytes(node.start)
+            node.touched[slot] = now
+            node = node.parent
+        if self.order and self.order[-1][1] is end:
+            self.order.pop()
+        self.order.append((now, end))
+        if len(self.order) > self.room:
+            self.order = deque(one for one in self.order if one[1].touched.get(slot) == one[0])
+            self.room = 2 * len(self.order) + SPARE
 
-    def cut(self, run: _Run, end: int) -> _Run:
-        """Return a run that ends with block number `end` of the prompt; what `run` has beyond becomes another."""
-        length = end - run.start
-        if length >= len(run.blocks):
-            return run
-        head = _Run(run.blocks[:length], run.start, run.parent)
-        run.blocks, run.start, run.parent = run.blocks[length:], end, head
-        self.of.update(dict.fromkeys(head.blocks, head))
-        self.runs[head] = None
-        return head
-
-    def grow(self, run: _Run | None, start: int, blocks: Sequence[int]) -> _Run:
-        """Continue `run`, which ends there, with `blocks` from number `start` on."""
-        if run is None:
-            run = _Run([], start, None)
-            self.runs[run] = None
-        run.blocks.extend(blocks)
-        self.of.update(dict.fromkeys(blocks, run))
-        self.size += sum(SIZES[start : start + len(blocks)])
-        return run
-
-    def touch(self, run: _Run) -> _Run:
-        """Make `run` and all before it the most recent; return the first of them."""
+    def eldest(self, slot: int) -> Node:
+        """Return the node that was sent longest ago and that nothing held here continues."""
         while True:
-            if run in self.runs:
-                self.runs.move_to_end(run)
-            parent = run.parent
-            while parent is not None and parent.start >= run.start:
-                parent = parent.parent
-            if parent is None:
-                return run
-            run.parent = run = self.cut(parent, run.start)
+            time, node = self.order[0]
+            if node.touched.get(slot) == time:
+                return node
+            self.order.popleft()
 
-    def pop(self, run: _Run, count: int) -> list[int]:
-        """Forget the last `count` blocks of `run` and return them."""
-        left = len(run.blocks) - count
-        gone = run.blocks[left:]
-        del run.blocks[left:]
-        for block in gone:
-            del self.of[block]
-        end = run.start + left
-        self.size -= sum(SIZES[end : end + count])
-        if not left:
-            del self.runs[run]
-        return gone
-
-    def oldest(self, size: int) -> list[int]:
-        """Forget the blocks that were sent longest ago, of at least `size` bytes or a whole run, and return them."""
-        run = next(iter(self.runs))
-        count = freed = 0
-        while freed < size and count < len(run.blocks):
-            count += 1
-            freed += SIZES[run.start + len(run.blocks) - count]
-        return self.pop(run, count)
+    def ended(self, slot: int, time: int, before: Node | None) -> None:
+        """Note that a prompt which was sent at `time` goes to the node `before` now and no further."""
+        at = bisect.bisect_left(self.order, time, key=lambda one: one[0]) if self.order[0][0] != time else 0
+        if at == len(self.order) or self.order[at][0] != time:
+            return
+        if before is not None and before.touched.get(slot) == time:
+            self.order[at] = (time, before)
+        else:
+            del self.order[at]
 
 
 class PrefixIndex:
@@ -132,41 +97,65 @@ class PrefixIndex:
         self._default = default_capacity
         self._most = pairs
         self._pairs = 0
-        self._holders: dict[int, int] = {}
+        self._tree = Tree()
         self._held: dict[int, _Held] = {}
 
     def __len__(self) -> int:
-        return len(self._holders)
+        return self._tree.blocks
 
     def match(self, blocks: Sequence[int]) -> dict[int, int]:
         """Return, for each slot that holds the first block, how many blocks it holds without a gap."""
-        return contiguous(blocks, self._holders.get)
+        path, depth = self._tree.walk(pack(blocks))
+        found: dict[int, int] = {}
+        alive = path[0].mask if path else 0
+        for node in path:
+            if (still := alive & node.mask) != alive:
+                found.update(dict.fromkeys(_slots(alive & ~still), node.start))
+                alive = still
+        found.update(dict.fromkeys(_slots(alive), depth))
+        return found
+
+    def ends(self, blocks: Sequence[int]) -> list[int]:
+        """Return the last blocks of prompts that this one continues, and of what it has in common with others."""
+        prompt = pack(blocks)
+        path, depth = self._tree.walk(prompt)
+        most = min(depth, len(prompt) // WIDTH - 1)
+        return [int.from_bytes(node.blocks[-WIDTH:], "little") for node in path if node.end <= most]
 
     def record(self, slot: int, blocks: Sequence[int], start: int = 0, parent: int = 0) -> None:
         """Note that a prompt went to `slot`.
 
-        `blocks` are all of it, or those from number `start` on, which come after the block `parent`.
+        `blocks` are all of it, or those from number `start` on, which come after the block `parent`: of no use, and
+        not remembered, where that is not known to be there.
         """
+        tree = self._tree
+        after = tree.find(parent, start - 1) if start else tree.root
+        if after is None or (start and slot not in after.touched):
+            return
         held = self._held.get(slot)
         if held is None:
             held = self._held[slot] = _Held(self._default)
-        self._put(slot, held, blocks, start, parent)
+        before = held.count
+        held.touch(slot, tree.grow(tree.cut(after, start), pack(blocks)))
+        self._pairs += held.count - before
         self._shrink(slot, held)
         if self._pairs > self._most:
             self._spare()
 
-    def drop(self, slot: int, blocks: Sequence[int]) -> None:
-        """Take back what was recorded: these blocks, the last of a prompt, never reached `slot`.
+    def drop(self, slot: int, blocks: Sequence[int], start: int) -> None:
+        """Take back what was recorded: the blocks of this prompt from number `start` on never reached `slot`.
 
         What other prompts continue stays.
         """
         held = self._held.get(slot)
-        if held is None:
-            return
-        for block in reversed(blocks):
-            run = held.of.get(block)
-            if run is not None and run.blocks[-1] == block:
-                self._clear(slot, held.pop(run, 1))
+        path, depth = self._tree.walk(pack(blocks))
+        for node in reversed(path):
+            if held is None or slot not in node.touched:
+                continue
+            goes_on = any(slot in child.touched for child in node.children.values())
+            if goes_on or node.end > depth or node.end <= start:
+                return
+            self._forget(slot, held, node, max(node.start, start))
 
     def resize(self, slot: int, capacity: int) -> None:
         """Bound what `slot` holds by its server's cache, in bytes of prompt; 0 means unknown."""
@@ -182,70 +171,44 @@ class PrefixIndex:
     def clear(self, slot: int) -> None:
         """Forget what a server held that has lost its cache. Its capacity stays known."""
         held = self._held.get(slot)
-        if held is not None:
-            self._clear(slot, held.of)
-            self._held[slot] = _Held(held.capacity)
+        while held is not None and held.count:
+            node = held.eldest(slot)
+            self._forget(slot, held, node, node.start)
 
     def size(self, slot: int) -> int:
         """Return the bytes of prompt that `slot` is believed to hold."""
         held = self._held.get(slot)
         return held.size if held is not None else 0
 
-    def _put(self, slot: int, held: _Held, blocks: Sequence[int], start: int, parent: int) -> _Run | None:
-        known = held.known(blocks)
-        run, end = held.of.get(blocks[known - 1] if known else parent), start + known
-        if run is not None and run.start < end <= run.start + len(run.blocks):
-            run = held.cut(run, end)
-        else:
-            run = None
-        if new := list(dict.fromkeys(blocks[known:])):  # no block twice: what comes from elsewhere may lie
-            self._forget_loose(slot, held, new)
-            if run is not None and not run.blocks:
-                run = None
-            run = held.grow(run, end, new)
-            self._pairs += len(new)
-            self._mark(slot, new)
-        if run is not None:
-            first = held.touch(run)
-            if first.start > start:  # it was told of without its beginning
-                first.parent = self._put(slot, held, blocks[: first.start - start], start, parent)
-        return run
-
-    def _forget_loose(self, slot: int, held: _Held, blocks: Sequence[int]) -> None:
-        """Forget runs with any of `blocks` that were told of without what comes before: they are told anew."""
-        if held.of.keys().isdisjoint(blocks):
-            return
-        for run in {held.of[block] for block in blocks if block in held.of}:
-            self._clear(slot, held.pop(run, len(run.blocks)))
-
     def _shrink(self, slot: int, held: _Held) -> None:
-        while held.size > held.capacity:
-            self._clear(slot, held.oldest(held.size - held.capacity))
+        while (over := held.size - held.capacity) > 0:
+            node = held.eldest(slot)
+            fits = bisect.bisect_right(BOUNDARIES, prefix_bytes(node.end) - over)
+            self._forget(slot, held, node, max(node.start, fits))
 
     def _spare(self) -> None:
         """Forget enough to be within the bound of the whole."""
         while self._pairs > self._most:
-            slot, held = max(self._held.items(), key=lambda item: len(item[1].of))
-            for _ in range(min(SPARE, len(held.of))):
-                self._clear(slot, held.oldest(1))
+            slot, held = max(self._held.items(), key=lambda item: item[1].count)
+            left = max(0, held.count - SPARE)
+            while held.count > left:
+                node = held.eldest(slot)
+                self._forget(slot, held, node, max(node.start, node.end - held.count + left))
 
-    def _mark(self, slot: int, blocks: Sequence[int]) -> None:
-        bit, holders = 1 << slot, self._holders
-        if holders.keys().isdisjoint(blocks):  # what is new at one server is new everywhere, most of the time
-            holders.update(dict.fromkeys(blocks, bit))
+    def _forget(self, slot: int, held: _Held, node: Node, end: int) -> None:
+        """Forget that `slot` holds the blocks of `node` from number `end` on; nothing that it holds continues them."""
+        self._pairs -= node.end - end
+        held.count -= node.end - end
+        held.size -= prefix_bytes(node.end) - prefix_bytes(end)
+        if end > node.start and len(node.touched) == 1:
+            self._tree.shorten(node, end)
             return
-        for block in blocks:
-            holders[block] = holders.get(block, 0) | bit
-
-    def _clear(self, slot: int, blocks: Collection[int]) -> None:
-        bit, holders = 1 << slot, self._holders
-        self._pairs -= len(blocks)
-        masks = list(map(holders.pop, blocks))
-        if masks.count(bit) == len(masks):  # nobody else holds them, most of the time
-            return
-        for block, mask in zip(blocks, masks, strict=True):
-            if left := mask & ~bit:
-                holders[block] = left
+        before = self._tree.cut(node, end) if end > node.start else node.parent
+        time = node.touched.pop(slot)
+        node.mask &= ~(1 << slot)
+        if not node.mask:
+            self._tree.shorten(node, node.start)
+        held.ended(slot, time, before)
 
 
 def contiguous(blocks: Sequence[int], holders: Callable[[int, int], int]) -> dict[int, int]:

@@ -37,6 +37,8 @@ class Release(enum.StrEnum):
     """The access log named a decision of another replica, which was told."""
     PROXY_GONE = "proxy_gone"
     """The proxy that it was picked for closed its last stream here."""
+    EVICTED = "evicted"
+    """It was taken back for a request of a higher priority."""
     UNKNOWN = "unknown"
     """The access log named a decision that is not in flight here: released before, expired, or a replica's that is gone."""
 
@@ -155,6 +157,17 @@ class Enqueued:
     """What that took."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A request was taken back from its server for one of a higher priority."""
+
+    pool: str
+    model: str
+    priority: int
+    seconds: float
+    """Since its pick."""
+
+
 class ScrapeError(enum.StrEnum):
     """Why a scrape gave nothing."""
 
@@ -180,14 +193,32 @@ class Pick:
     """Of disaggregated serving (`Decision.stages`); empty without it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A rule chose the model that a server is asked for."""
+
+    rule: str
+    asked: str
+    target: str
+
+
 class Observer(Protocol):
     """Whoever wants to know. Called on the request path: quick, and never failing."""
 
     def picked(self, pick: Pick) -> None:
         """Note a decision."""
 
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Note that a rule replaced a request's model, perhaps by its own name."""
+
+    def unread(self, pool: str) -> None:
+        """Note a request of a pool with rewrites whose body nobody read: it goes to the model it asks for."""
+
     def waited(self, waited: Waited) -> None:
         """Note what became of a request under flow control, which may have waited no time at all."""
+
+    def evicted(self, evicted: Evicted) -> None:
+        """Note a request that was taken back."""
 
     def enqueued(self, enqueued: Enqueued) -> None:
         """Note how long it took to receive a request at the gate."""
@@ -223,7 +254,16 @@ class Silent:
     def picked(self, pick: Pick) -> None:
         """Tell nobody."""
 
+    def rewrote(self, rewritten: Rewritten) -> None:
+        """Tell nobody."""
+
+    def unread(self, pool: str) -> None:
+        """Tell nobody."""
+
     def waited(self, waited: Waited) -> None:
+        """Tell nobody."""
+
+    def evicted(self, evicted: Evicted) -> None:
         """Tell nobody."""
 
     def enqueued(self, enqueued: Enqueued) -> None:

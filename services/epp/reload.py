@@ -14,6 +14,7 @@ from services.epp.assemble import Assembly, assemble, make_pool, pool_limits
 from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
 from services.epp.pool import Pool
+from services.epp.rewrites import Rewriter
 from services.epp.state.shared import Shared
 from services.epp.upkeep import Upkeep
 
@@ -32,12 +33,14 @@ class Live:
         pools: dict[str, Pool],
         director: Director,
         upkeep: Upkeep,
+        rewriter: Rewriter,
         shared: Shared | None = None,
     ) -> None:
         self.assembly = assembly
         self._pools = pools
         self._director = director
         self._upkeep = upkeep
+        self._rewriter = rewriter
         self._shared = shared
 
     async def apply(self, config: EndpointPickerConfig) -> list[str]:
@@ -55,6 +58,7 @@ class Live:
             default_pool=config.default_pool,
             zone=config.zone,
         )
+        self._rewriter.tables = assembly.rewrites
         if self._shared is not None:
             self._shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
         before, self.assembly = self.assembly.config, assembly

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.epp.labels import Labels
-from services.epp.records import EndOutcome, Enqueued, Finished, Pick, PickOutcome, Waited
+from services.epp.records import EndOutcome, Enqueued, Evicted, Finished, Pick, PickOutcome, Waited
 
 MODEL = ("model_name", "target_model_name")
 """Both are the model after aliases and rewrites: the router in front has resolved them."""
@@ -113,6 +113,11 @@ class RequestMetrics:
         model = self._labels.model(waited.model)
         flow = (self._labels.fairness(waited.fairness), str(waited.priority), waited.pool, model, model)
         self._waited.labels(*flow, waited.outcome.value).observe(waited.seconds)
+
+    def evicted(self, evicted: Evicted) -> None:
+        """Count it as refused after all."""
+        model = self._labels.model(evicted.model)
+        self._errors.labels(model, model, _ERRORS[PickOutcome.SHED]).inc()
 
     def enqueued(self, enqueued: Enqueued) -> None:
         """Time how a request was received."""

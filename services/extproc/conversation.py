@@ -13,7 +13,7 @@ from services.extproc.exchange import FailMode, Service
 from services.extproc.messages import Message, Reply
 from services.extproc.observe import Observer, StreamRecord
 from services.extproc.session import Session
-from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Turn, Waiting
+from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Revocation, Turn, Waiting
 
 
 class Conversation:
@@ -53,6 +53,11 @@ class Conversation:
         """Nothing more is owed: the stream can end."""
         return self._session.over
 
+    @property
+    def revocable(self) -> bool:
+        """The request may be taken back while its answer is waited for: await `revoked` beside the next message."""
+        return self._session.awaits_answer and self._exchange.revocable
+
     async def receive(self, message: Message) -> tuple[Reply, ...]:
         """Return the replies to `message`; raise `ProtocolError` when the stream must end with an error."""
         replies: list[Reply] = []
@@ -65,6 +70,13 @@ class Conversation:
         replies: list[Reply] = []
         self.waiting = False
         await self._converse(lambda: Turn(ask=_RESUMED), replies)
+        self._count(self._session.held)
+        return tuple(replies)
+
+    async def revoked(self) -> tuple[Reply, ...]:
+        """Wait until the service takes the request back; return what is to be sent. Cancel it when a message comes."""
+        replies: list[Reply] = []
+        await self._converse(lambda: Turn(ask=_REVOKED), replies)
         self._count(self._session.held)
         return tuple(replies)
 
@@ -117,7 +129,7 @@ class Conversation:
             spent = self._clock() - began
             if isinstance(question, Request | Waiting):
                 self._request_seconds += spent
-            else:
+            elif question is not _REVOKED:  # that is the server's time
                 self._response_seconds += spent
         if isinstance(decision, Reject):
             self._reason = decision.details or "rejected"
@@ -129,6 +141,8 @@ class Conversation:
                 return await self._exchange.request(question)
             case Waiting():
                 return await self._exchange.waited()
+            case Revocation():
+                return await self._exchange.revoked()
             case ResponseHead():
                 return await self._exchange.response_head(question)
             case ResponseChunk():
@@ -174,3 +188,4 @@ class Conversation:
 
 _UNSEEN = Request(Headers())
 _RESUMED = Waiting()
+_REVOKED = Revocation()

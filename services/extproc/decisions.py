@@ -20,6 +20,8 @@ class Forward:
     """Dynamic metadata for later filters, load balancing and the access log."""
     reroute: bool = False
     """Choose the route again with the changed headers."""
+    last: bool = False
+    """Nothing of the answer matters: where the filter has no body mode, the stream ends with this decision."""
 
 
 @dataclass(frozen=True, slots=True)

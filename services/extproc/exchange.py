@@ -42,6 +42,19 @@ class Exchange:
         """Decide on the request after `request` returned `Wait`. Cancelled when the client leaves meanwhile."""
         return Forward()
 
+    @property
+    def revocable(self) -> bool:
+        """Whether a request that went on may still be taken back, as long as its answer has not begun."""
+        return False
+
+    async def revoked(self) -> Reject:
+        """Wait until the request is to be taken back, or raise an `ExtProcError` then; asked for while `revocable`.
+
+        Cancelled when the answer begins or the client leaves. What was decided in that very moment is for
+        `response_head` to say: the answer can still be refused there.
+        """
+        raise NotImplementedError
+
     async def response_head(self, head: ResponseHead) -> HeadDecision:  # noqa: ARG002
         """Decide on the answer's head, and by that who sees its body."""
         return Forward()

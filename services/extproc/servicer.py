@@ -61,7 +61,12 @@ class Servicer:
             await _send(context, await conversation.receive(wire.decode(data)))
             if conversation.over:
                 return
-            data = await (_patiently(conversation, context) if conversation.waiting else context.read())
+            if conversation.waiting:
+                data = await _patiently(conversation, context)
+            elif conversation.revocable:
+                data = await _revocably(conversation, context)
+            else:
+                data = await context.read()
 
 
 async def _send(context: Context, replies: Iterable[Reply]) -> None:
@@ -88,6 +93,22 @@ async def _patiently(conversation: Conversation, context: Context) -> object:
         reading.cancel()
         deciding.cancel()
         await asyncio.wait((reading, deciding))
+
+
+async def _revocably(conversation: Conversation, context: Context) -> object:
+    """Return what was read next, unless the request is taken back before: Envoy takes our answer for the server's."""
+    reading = asyncio.ensure_future(context.read())  # noqa: TID251 - as above
+    revoking = asyncio.ensure_future(conversation.revoked())  # noqa: TID251 - as above
+    try:
+        await asyncio.wait((reading, revoking), return_when=asyncio.FIRST_COMPLETED)
+        if not revoking.done():
+            return reading.result()
+        await _send(context, revoking.result())
+        return None if conversation.over else await reading
+    finally:
+        reading.cancel()
+        revoking.cancel()
+        await asyncio.wait((reading, revoking))
 
 
 def initial_metadata(context: Context) -> dict[str, str]:

@@ -52,11 +52,19 @@ class Session:
         self._request: RequestSide | None = None
         self._response: ResponseSide | None = None
         self._rejected: Reject | None = None
+        self._finished = False
 
     @property
     def over(self) -> bool:
-        """The client has our own answer: nothing more is owed, and the stream can end."""
-        return self._rejected is not None
+        """The client has our own answer, or the service wants nothing more: the stream can end."""
+        return self._rejected is not None or self._finished
+
+    @property
+    def awaits_answer(self) -> bool:
+        """The request has gone on, and nothing has been heard of its answer."""
+        return (
+            self._request is not None and self._request.decided and self._response is None and not self.over
+        )
 
     @property
     def progress(self) -> Progress:
@@ -96,6 +104,7 @@ class Session:
         if self._response is None:
             if self._request is None or not isinstance(decision, Forward):
                 raise ProtocolError(f"{type(decision).__name__} is no answer to a request")
+            self._finished = decision.last and self._config == Modes()
             return self._told(self._request.release(decision))
         return self._told(self._answer_response(self._response, decision))
 
@@ -118,7 +127,7 @@ class Session:
         tell whether it skips the response headers.
         """
         request, response = self._request, self._response
-        if self.over or (response is not None and response.ended_early):
+        if self._rejected is not None or (response is not None and response.ended_early):
             return Outcome.REJECTED
         if response is not None:
             return Outcome.FORWARDED if response.complete else Outcome.ABANDONED

@@ -30,13 +30,18 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """The request is on its way and its answer has not begun: ask `Exchange.revoked`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The session itself refuses the request: ask `Service.refuse` for the words."""
 
     error: ExtProcError
 
 
-Question = Request | ResponseHead | ResponseChunk | HeldBody | Overflow | Refusal | Waiting
+Question = Request | ResponseHead | ResponseChunk | HeldBody | Overflow | Refusal | Waiting | Revocation
 Decision = Forward | Reject | Wait | Stream | Hold | Emit
 
 

@@ -23,6 +23,34 @@ def rename(body: bytes, name: str) -> bytes:
     return _renamed(body, _own(body), name) if _may_name(body) else body
 
 
+EVENTS = "text/event-stream"
+
+
+def media_type(content_type: str, content_encoding: str) -> str:
+    """Return the media type, empty where the body is compressed: such bytes mean nothing here."""
+    if (content_encoding or "identity").lower() != "identity":
+        return ""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def renamer(kind: str, name: str) -> EventRenamer | WholeRenamer | None:
+    """Return what puts `name` into an answer of the media type `kind`; None for one without a model in it."""
+    if kind == EVENTS:
+        return EventRenamer(name)
+    return WholeRenamer(name) if kind == "application/json" or kind.endswith("+json") else None
+
+
+class WholeRenamer:
+    """Renames a body that comes in one piece."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def feed(self, data: bytes, *, end: bool) -> bytes:  # noqa: ARG002 - it is the whole
+        """Return it with its new name."""
+        return rename(data, self._name)
+
+
 class EventRenamer:
     """Renames the events of one stream, cut anywhere. An event over `limit` bytes ends the renaming, not the stream."""
 

@@ -55,8 +55,9 @@ class Memory:
 
     def find(self, digest: Digest, prompt: Parts) -> Exact | None:
         """Return what is known of the prompt's beginning, as far as possible; `prompt` is what was digested."""
-        for depth in range(len(digest.blocks), 0, -1):
-            block = digest.blocks[depth - 1]
+        blocks = tuple(digest.blocks)
+        for depth in range(len(blocks), 0, -1):
+            block = blocks[depth - 1]
             known = self._known.get(block) if self._broken <= self._kept else None
             if (
                 known is not None
@@ -69,7 +70,7 @@ class Memory:
 
     def learn(self, digest: Digest, prompt: Parts, exact: Exact) -> None:
         """Remember a prompt that is all of `exact`."""
-        blocks = digest.blocks
+        blocks = tuple(digest.blocks)
         if not blocks or not exact.hashes:
             return
         self._share(blocks, exact)

@@ -5,10 +5,10 @@ from prometheus_client import CollectorRegistry
 
 from services.bbr.metrics import PrometheusObserver
 from services.bbr.records import PluginId, Point, Refusal, RequestRecord, Result, Rewriting
-from services.bbr.rewrites import Rewrite, Target
 from services.bbr.rules import Rules
 from services.openai.dialects import Dialect
 from services.openai.errors import Reason
+from services.openai.rewrites import Rewrite, Target
 from tests.bbr.world import MODELS, Notes, asking, bbr, chat
 
 

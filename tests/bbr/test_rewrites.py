@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import random
-import subprocess
-import sys
-from collections import Counter
-
 import pytest
 
-from services.bbr.rewrites import Rewrite, Target
 from services.bbr.rules import BaseModel, Resolution, RuleError, Rules, UnknownModels
+from services.openai.rewrites import Rewrite, Target
 from tests.bbr.world import way
 
 MODELS = (BaseModel("llama", adapters=("food",)), BaseModel("old"), BaseModel("new"))
 SPLIT = (Target("old", 90), Target("new", 10))
 CANARY = Rewrite("canary", SPLIT, matches=("old",), sticky="user")
-KEYS = [f"user-{number}" for number in range(4_000)]
 
 
 def to(target: str) -> tuple[Target, ...]:
@@ -51,57 +45,6 @@ def test_a_generic_rewrite_can_leave_known_names_alone(asked, target):
     found = way(rules, asked)
     assert found is not None
     assert found.target == target
-
-
-@pytest.mark.parametrize("key", ["", "user"])
-def test_the_weights_hold(key):
-    """By chance and by key alike: within 4.5 standard deviations."""
-    chance = random.Random(1)
-    picks = Counter(CANARY.pick(f"{key}{n}" if key else "", chance) for n in range(10_000))
-    assert abs(picks["new"] - 1_000) < 4.5 * (10_000 * 0.1 * 0.9) ** 0.5
-
-
-def test_a_key_keeps_its_target():
-    """Whatever chance says, in whatever order the targets stand."""
-    turned = Rewrite("canary", SPLIT[::-1], matches=("old",))
-    for key in KEYS[:200]:
-        assert CANARY.pick(key, random.Random(1)) == turned.pick(key, random.Random(2))
-
-
-def test_a_key_keeps_its_target_in_another_process():
-    """Replicas and restarts agree."""
-    code = (
-        "import random; from services.bbr.rewrites import Rewrite, Target;"
-        "r = Rewrite('canary', (Target('old', 90), Target('new', 10)));"
-        "print(*(r.pick(f'user-{n}', random.Random()) for n in range(300)))"
-    )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert there.split() == [CANARY.pick(key, random.Random()) for key in KEYS[:300]]
-
-
-@pytest.mark.parametrize(
-    ("targets", "moved_from"),
-    [
-        ((Target("old", 90), Target("new", 40)), {"old"}),
-        ((*SPLIT, Target("third", 10)), {"old", "new"}),
-    ],
-)
-def test_growing_a_target_moves_keys_to_it_alone(targets, moved_from):
-    """The others stay where they are: a canary that grows takes users, and gives none back."""
-    grown = Rewrite("canary", targets)
-    moves = {
-        (before, after)
-        for key in KEYS
-        if (before := CANARY.pick(key, random.Random())) != (after := grown.pick(key, random.Random()))
-    }
-    assert moves == {(name, targets[-1].model) for name in moved_from}
-
-
-def test_two_rewrites_do_not_choose_the_same_users():
-    """Or the same unlucky ones would get every canary."""
-    other = Rewrite("other", SPLIT)
-    both = sum(CANARY.pick(key, random.Random()) == other.pick(key, random.Random()) == "new" for key in KEYS)
-    assert both < 4_000 * 0.03
 
 
 def test_the_request_says_what_it_is_bound_to():

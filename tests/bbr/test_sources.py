@@ -7,11 +7,11 @@ import json
 import pytest
 
 from services.bbr.rules import RuleError, Rules
-from services.bbr.sources import sticky_key
 from services.extproc.decisions import Forward
 from services.extproc.errors import BadRequest, ExtProcError
 from services.extproc.events import Headers
 from services.openai.digest import decode
+from services.openai.rewrites import sticky_key
 from tests.bbr.world import ALIASES, MODELS, Notes, asking, bbr, chat
 
 HEADER = "header:x-model-id"
@@ -171,4 +171,4 @@ def test_a_source_that_does_not_exist_is_refused(source):
 def test_a_sticky_key_is_what_the_request_says(kind, key):
     """Of the user in its body, of a session in the headers that clients use, of any header."""
     headers = Headers([("x-tenant", " t "), ("session-id", "s2"), ("x-session-id", "s1")])
-    assert sticky_key(headers, "ann")(kind) == key
+    assert sticky_key(headers.get, "ann")(kind) == key

@@ -13,7 +13,17 @@ from services.epp.inflight import Entry
 from services.epp.labels import MOST, Labels
 from services.epp.metrics import PrometheusObserver
 from services.epp.pool import Pool
-from services.epp.records import Ended, EndOutcome, Observer, Pick, PickOutcome, Release, ScrapeError, Silent
+from services.epp.records import (
+    Ended,
+    EndOutcome,
+    Observer,
+    Pick,
+    PickOutcome,
+    Release,
+    Rewritten,
+    ScrapeError,
+    Silent,
+)
 from tests.epp.world import Clock, address, pool_of
 
 
@@ -54,6 +64,16 @@ def test_a_pick_is_counted_by_model_priority_and_server(registry, observer):
     assert registry.get_sample_value("inference_extension_scheduler_attempts_total", labels) == 1
     assert registry.get_sample_value("inference_extension_scheduler_e2e_duration_seconds_count") == 1
     assert registry.get_sample_value("inference_extension_prefix_indexer_hit_ratio_sum") == 0.5
+
+
+def test_a_rewrite_is_counted_by_rule_and_both_names(registry, observer):
+    """inference_extension_model_rewrite_decisions_total; and what no rule could be applied to."""
+    observer.rewrote(Rewritten("r", "asked", "served"))
+    observer.unread("p")
+
+    labels = {"model_rewrite_name": "r", "model_name": "asked", "target_model": "served"}
+    assert registry.get_sample_value("inference_extension_model_rewrite_decisions_total", labels) == 1
+    assert registry.get_sample_value("epp_rewrites_unread_total", {"pool": "p"}) == 1
 
 
 def test_a_refusal_has_no_server_and_no_hit_ratio(registry, observer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ def ready(pool: Pool) -> bool:
     return pool.snapshot.servers[0].ready
 
 
-def reserve(pool: Pool, clock: Clock, number: int, blocks: tuple[int, ...] = (), name: str = "d") -> None:
+def reserve(pool: Pool, clock: Clock, number: int, blocks: Sequence[int] = (), name: str = "d") -> None:
     server = pool.get(address(number))
     assert server is not None
     pool.reserve(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import pytest
 
 from services.epp.prefix import SIZES, PrefixIndex
+from services.epp.prefix_tree import Node
+from services.openai.blocks import WIDTH, Blocks, pack
 
 
 def chain(count: int, seed: int = 0) -> tuple[int, ...]:
@@ -56,14 +59,30 @@ def test_the_walk_stops_at_the_first_block_that_nobody_holds():
     """The cost of a miss does not depend on the prompt's length."""
     index = PrefixIndex()
     index.record(0, chain(2))
-    prompt = Counting((*chain(2), *chain(500, seed=9)))
+    prompt = Blocks(Counting(pack((*chain(2), *chain(500, seed=9)))))
 
     assert index.match(prompt) == {0: 2}
-    assert prompt.reads <= 3
+    assert Counting.reads <= 3
 
 
-class Counting(tuple[int, ...]):  # noqa: SLOT001 - counts on the class
+@pytest.mark.parametrize("known", [2, 100, 500])
+def test_a_prompt_that_is_known_is_looked_up_in_as_many_steps_as_it_has_branches(known):
+    """Nor does the cost of a hit."""
+    index = PrefixIndex()
+    index.record(0, chain(500))
+    index.record(1, chain(known))
+    prompt = Blocks(Counting(pack(chain(500))))
+
+    assert index.match(prompt) == {0: 500, 1: known}
+    assert Counting.reads <= 5
+
+
+class Counting(bytes):
     reads = 0
+
+    def __new__(cls, packed: bytes) -> Self:
+        cls.reads = 0
+        return super().__new__(cls, packed)
 
     def __getitem__(self, position: Any) -> Any:
         Counting.reads += 1
@@ -123,9 +142,9 @@ def test_a_server_that_left_is_forgotten_and_its_slot_is_clean():
 def test_dropping_what_is_not_held_changes_nothing():
     """Taking back is safe when the LRU was faster."""
     index = PrefixIndex()
-    index.drop(0, chain(2))
+    index.drop(0, chain(2), 0)
     index.record(0, chain(1))
-    index.drop(0, chain(2, seed=4))
+    index.drop(0, chain(2, seed=4), 0)
 
     assert index.match(chain(1)) == {0: 1}
 
@@ -154,7 +173,7 @@ def tree(rng: random.Random) -> tuple[int, ...]:
     blocks: list[int] = []
     for _ in range(rng.randint(0, 8)):
         path.append(rng.randint(0, 1))
-        blocks.append(hash(tuple(path)))
+        blocks.append(hash(tuple(path)) % 2**64)
     return tuple(blocks)
 
 
@@ -205,10 +224,38 @@ def test_the_bound_counts_right_whatever_happens(seed):
             start = rng.randrange(len(prompt) + 1)
             index.record(slot, prompt[start:], start, prompt[start - 1] if start else 0)
         else:
-            rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p)))(slot)
-        held = sum(len(one.of) for one in index._held.values())
-        assert held == index._pairs <= 300
-        assert held == sum(mask.bit_count() for mask in index._holders.values())
+            rng.choice((index.clear, index.forget, lambda s, p=prompt: index.drop(s, p, 0)))(slot)
+        assert_sound(index, most=300)
+
+
+def assert_sound(index: PrefixIndex, most: int) -> None:
+    """Compare all counts with what is there; nobody holds the end of a prompt without its beginning."""
+    nodes = list(index._tree._all())
+    assert index._pairs == sum(node.mask.bit_count() * (node.end - node.start) for node in nodes) <= most
+    assert index._pairs == sum(one.count for one in index._held.values())
+    assert len(index) == sum(node.end - node.start for node in nodes)
+    for node in nodes:
+        assert node.mask == sum(1 << slot for slot in node.touched) > 0
+        before = node.parent
+        assert before is not None
+        assert before is index._tree.root or node.mask & ~before.mask == 0
+        assert len(node.blocks) == WIDTH * (node.end - node.start) > 0
+    for slot, held in index._held.items():
+        there = [node for node in nodes if slot in node.touched]
+        assert held.size == sum(sum(SIZES[node.start : node.end]) for node in there)
+        for node in there:
+            assert any(_stands_for(slot, entry, node) for entry in held.order), (
+                "what nothing stands for stays"
+            )
+
+
+def _stands_for(slot: int, entry: tuple[int, Node], node: Node) -> bool:
+    time, at = entry[0], entry[1]
+    while at.parent is not None and at.touched.get(slot) == time:
+        if at is node:
+            return True
+        at = at.parent
+    return False
 
 
 class ByBlock:
@@ -230,7 +277,7 @@ def branch(rng: random.Random) -> tuple[int, ...]:
     path, blocks = "", []
     for _ in range(rng.randrange(1, 12)):
         path += rng.choice("aab")
-        blocks.append(hash(path))
+        blocks.append(hash(path) % 2**64)
     return tuple(blocks)
 
 
@@ -245,8 +292,14 @@ def test_runs_are_forgotten_as_blocks_would_be(seed, told):
         held = index.match(prompt).get(0, 0) if told else 0
         index.record(0, prompt[held:], held, prompt[held - 1] if held else 0)
         blocks.record(prompt)
-        assert set(index._held[0].of) == blocks.blocks.keys()
+        assert set(held_by(index, 0)) == blocks.blocks.keys()
         assert index.size(0) == sum(blocks.blocks.values())
+
+
+def held_by(index: PrefixIndex, slot: int) -> Iterator[int]:
+    for node in index._tree._all():
+        if slot in node.touched:
+            yield from Blocks(node.blocks)
 
 
 def test_hashes_that_are_not_chained_break_nothing():
@@ -254,8 +307,8 @@ def test_hashes_that_are_not_chained_break_nothing():
     rng, index = random.Random(1), PrefixIndex(default_capacity=64 * 50, pairs=120)
     for _ in range(3000):
         prompt = tuple(rng.randrange(60) for _ in range(rng.randrange(30)))
-        rng.choice((index.record, index.record, index.drop))(rng.randrange(4), prompt)
-        assert index._pairs == sum(mask.bit_count() for mask in index._holders.values()) <= 120
+        rng.choice((index.record, index.record, index.drop))(rng.randrange(4), prompt, 0)
+        assert_sound(index, most=120)
     for slot in range(4):
         index.forget(slot)
     assert len(index) == 0

@@ -116,7 +116,6 @@ def test_a_pool_may_have_a_profile_of_its_own():
             "featureGates: [flowControl, magic]",
             r"featureGates\[1\]: 'magic' is not supported: supported are flowControl",
         ),
-        ("rewrites: []", r"rewrites: is not supported; the router in front"),
         (
             "dataLayer: {injectDefaults: false}",
             r"injectDefaults: false .*metrics.enabled: false - at `\$.dataLayer`",

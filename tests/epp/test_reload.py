@@ -15,6 +15,7 @@ from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool
 from services.epp.records import Release, Silent
 from services.epp.reload import Live
+from services.epp.rewrites import Renaming, Rewriter
 from services.epp.state import Alone
 from services.epp.upkeep import Upkeep
 from services.extproc.config import ConfigError, load, parse
@@ -67,7 +68,8 @@ class Running:
             observer=Silent(),
             state=Alone(),
         )
-        self.live = Live(assembly, self.pools, self.director, self.upkeep)
+        self.rewriter = Rewriter(random.Random(1), assembly.rewrites)
+        self.live = Live(assembly, self.pools, self.director, self.upkeep, self.rewriter)
 
 
 async def started(start: EndpointPickerConfig) -> Running:
@@ -116,6 +118,17 @@ default_pool: gemma
         Unavailable, match="no server of pool 'gemma' passes the filter 'label-selector-filter'"
     ):
         running.director.pick(Ask(digest(b"x")))
+
+
+async def test_rewrites_change():
+    """With everything else."""
+    running = await started(config(LLAMA % ""))
+    assert not running.rewriter.covers("llama")
+    more = "rewrites: [{name: r, rules: [{targets: [{modelRewrite: x}]}]}]\n"
+    await running.live.apply(config(LLAMA % "", GEMMA, more=more))
+
+    assert running.rewriter.covers("llama")
+    assert running.rewriter.renamed("gemma", "y", "", str) == Renaming("y", "x", "r")
 
 
 async def test_a_file_that_cannot_be_put_in_force_changes_nothing():

@@ -15,7 +15,7 @@ from services.extproc.decisions import (
     RequestDecision,
     Wait,
 )
-from services.extproc.errors import ExtProcError
+from services.extproc.errors import ExtProcError, Overloaded
 from services.extproc.events import End, Headers, Request, ResponseChunk, ResponseHead
 from services.extproc.exchange import Exchange, FailMode
 from services.extproc.messages import Message, Mode, Modes, Part, Side
@@ -125,6 +125,49 @@ class Patient(Fake):
 
     def open(self, context: Mapping[str, str]) -> Exchange:
         return PatientExchange(self)
+
+
+class Lender(Fake):
+    """Lets requests go, and takes one back once `taken` is set; `last`: wants nothing of answers."""
+
+    def __init__(self, *, last: bool = False) -> None:
+        super().__init__()
+        self.last = last
+        self.taken, self.ended = asyncio.Event(), asyncio.Event()
+        self.cancelled = 0
+
+    def open(self, context: Mapping[str, str]) -> Exchange:
+        return LentExchange(self)
+
+
+class LentExchange(Exchange):
+    def __init__(self, lender: Lender) -> None:
+        self._lender = lender
+
+    async def request(self, request: Request) -> Forward:
+        return Forward(last=self._lender.last)
+
+    @property
+    def revocable(self) -> bool:
+        return not self._lender.last
+
+    async def revoked(self) -> Reject:
+        try:
+            await self._lender.taken.wait()
+        except asyncio.CancelledError:
+            self._lender.cancelled += 1
+            raise
+        raise Overloaded("others go first", reason="evicted")
+
+    async def response_head(self, head: ResponseHead) -> Forward:
+        if self._lender.taken.is_set():
+            raise Overloaded("others go first", reason="evicted")
+        self._lender.heads.append(head)
+        return Forward()
+
+    def end(self, end: End) -> None:
+        self._lender.ends.append(end)
+        self._lender.ended.set()
 
 
 class PatientExchange(Exchange):

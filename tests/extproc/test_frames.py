@@ -10,7 +10,7 @@ from services.extproc.decisions import Emit, Forward, Stream
 from services.extproc.events import Request, ResponseChunk, ResponseHead
 from services.extproc.messages import Mode, Modes, Part, Reply, Side
 from services.extproc.session import Session
-from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Waiting
+from services.extproc.turns import Decision, HeldBody, Overflow, Question, Refusal, Revocation, Waiting
 from tests.e2e.harness.backend import EVENTS, HALVES
 from tests.frames.frames import NAMES, kinds, messages
 from tests.frames.scenarios import DIGEST, JSON
@@ -94,7 +94,7 @@ def passing(question: Question, *, body: bool) -> Decision:
             return Stream() if body else Forward()
         case ResponseChunk(data):
             return Emit(data)
-        case HeldBody() | Overflow() | Refusal() | Waiting():
+        case HeldBody() | Overflow() | Refusal() | Waiting() | Revocation():
             raise AssertionError(question)
 
 

@@ -14,7 +14,12 @@ from tools.gateway.envoy.bootstrap import build, to_json
 from tools.gateway.routes import Routes
 from tools.gateway.validation import complaint
 
-TEXT = (Path(__file__).parents[2] / "docs" / "routing.md").read_text().partition("\n## Envoy")[2]
+TEXT = (
+    (Path(__file__).parents[2] / "docs" / "routing.md")
+    .read_text()
+    .partition("\n## Envoy")[2]
+    .partition("\n## ")[0]
+)
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -61,6 +61,8 @@ def _contradictions(read: Mapping[str, tuple[Path, object]]) -> Iterator[str]:
     if "epp" in read:
         yield from _unknown_pools(path, routes, *read["epp"])
         yield from _impatient(path, routes, *read["epp"])
+        yield from _powerless(path, routes, *read["epp"])
+        yield from _idle_rewrites(*read["epp"])
     if "bbr" in read:
         yield from _unmatched_models(path, routes, *read["bbr"])
         yield from _unknown_leg_models(path, routes, *read["bbr"])
@@ -88,6 +90,24 @@ def _impatient(path: Path, routes: Routes, epp_path: Path, epp: object) -> Itera
             f"{epp_path}: flowControl.max_wait_seconds is {wait:g}, and {path} grants "
             f"{'nothing' if granted is None else f'{granted:g}'} (services.epp.max_timeout_seconds)"
         )
+
+
+def _powerless(path: Path, routes: Routes, epp_path: Path, epp: object) -> Iterator[str]:
+    """Yield an eviction without anything to take back: Envoy closes the picker's streams with the pick."""
+    if "flowControl" not in getattr(epp, "feature_gates", ()):
+        return
+    evicts: bool = getattr(getattr(epp, "flow_control", None), "enable_eviction", False)
+    if evicts and not routes.services.epp.evictable:
+        yield (
+            f"{epp_path}: flowControl.enableEviction has no effect, because {path} does not keep the picker's "
+            "streams open (services.epp.evictable)"
+        )
+
+
+def _idle_rewrites(epp_path: Path, epp: object) -> Iterator[str]:
+    """Yield rewrites that never count: this gateway's router reads every body, and the picker none."""
+    if getattr(epp, "rewrites", ()):
+        yield f"{epp_path}: rewrites count only without BBR in front; here they belong into bbr.yaml"
 
 
 def _unmatched_models(path: Path, routes: Routes, bbr_path: Path, bbr: object) -> Iterator[str]:

@@ -203,12 +203,19 @@ class BbrCall(ServiceCall, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Which answers BBR sees: of requests that it renamed, or of all with a model, for response plugins."""
 
 
+class EppCall(ServiceCall, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How Envoy calls the EPP."""
+
+    evictable: bool = False
+    """The EPP's stream stays open until the answer's head, so that it can take a request back (`enableEviction`)."""
+
+
 class Services(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The three services, in the order in which a request meets them."""
 
     bbr: BbrCall = BbrCall(timeout_seconds=2)
     safety: ServiceCall = ServiceCall(timeout_seconds=5, max_timeout_seconds=30)
-    epp: ServiceCall = ServiceCall(timeout_seconds=2, max_timeout_seconds=60)
+    epp: EppCall = EppCall(timeout_seconds=2, max_timeout_seconds=60)
 
     def __post_init__(self) -> None:
         if self.bbr.fail_open:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.routing.turns import BLOCK, Turn
+from bench.routing.turns import BLOCK, HASH, Turn
 from bench.routing.workloads.base import Planned, lognormal
 from services.openai.digest import BOUNDARIES, BYTES_PER_TOKEN, Digest
 from tools.workload.mooncake import BLOCK_TOKENS, Record, read
@@ -105,5 +105,5 @@ def _shown(record: Record, number: int) -> tuple[int, ...]:
     for end in _ENDS:
         if end > record.input_length:
             break
-        shown.append(hash((ids[(end - 1) // BLOCK_TOKENS], end)))
-    return tuple(shown) if ids else (hash((-2, number)),)
+        shown.append(hash((ids[(end - 1) // BLOCK_TOKENS], end)) & HASH)
+    return tuple(shown) if ids else (hash((-2, number)) & HASH,)

@@ -103,6 +103,7 @@ class FlowControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     priority_bands: list[PriorityBand] = []
     usage_limit_policy_plugin_ref: str | None = None
     enable_eviction: bool = False
+    """Take sheddable requests back from servers while their answer has not begun. Needs a filter that waits for it."""
     max_wait_seconds: Annotated[float, Meta(gt=0.5)] = 60.0
     """No request waits longer. Envoy grants no more than `max_message_timeout`, and a request for more not at all."""
     oldest_every: Annotated[int, Meta(ge=0)] = 20
@@ -116,8 +117,6 @@ class FlowControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         )
         if self.usage_limit_policy_plugin_ref is not None:
             raise ValueError("usageLimitPolicyPluginRef: is not supported; a pool is full at saturation 1")
-        if self.enable_eviction:
-            raise ValueError("enableEviction: is not supported; an answer that has begun is not taken back")
         priorities = [band.priority for band in self.priority_bands]
         if len(set(priorities)) < len(priorities):
             raise ValueError("priorityBands: a priority has two bands")

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from services.epp.director import DROPPED, Ask, Director, Reservation
+from services.epp.flow.loans import Loan, Loans
 from services.epp.flow.policies import Item
 from services.epp.flow.queues import Full, Queues
 from services.epp.flow.settings import Settings
 from services.epp.pool import Pool
-from services.epp.records import Enqueued, Observer, Release, Waited, WaitOutcome
+from services.epp.records import Enqueued, Evicted, Observer, Release, Waited, WaitOutcome
 from services.epp.state import Band
 from services.extproc.errors import ExtProcError, Overloaded, Unavailable
 
@@ -97,6 +98,14 @@ class FlowControl:
             self._observer.enqueued(Enqueued(priority, ask.fairness, outcome, self._now() - began))
         return entered
 
+    def lend(self, reservation: Reservation, ask: Ask) -> Loan | None:
+        """Return the loan of a request that may be taken back until its answer begins; None of any other."""
+        priority = self._director.priority(ask)
+        gate = self._gates.get(reservation.pool.name)
+        if priority >= 0 or gate is None or not self.settings.evicts:
+            return None
+        return gate.loans.lend(reservation.id, priority)
+
     def waiting(self) -> Iterator[Waiting]:
         """Yield what waits now, by pool, priority and flow."""
         for gate in self._gates.values():
@@ -132,6 +141,7 @@ class _Gate:
         self._now = now
         self._observer = observer
         self._queues = Queues(settings.limits)
+        self.loans = Loans()
         self._tickets: dict[int, Ticket] = {}
         self._yielding: float | None = None
         """Since when a place is left to another replica."""
@@ -155,6 +165,8 @@ class _Gate:
         future: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
         ticket = self._tickets[item.id] = Ticket(self, ask, item, future)
         self.open()
+        if item.id in self._tickets:
+            self._take_back(item)
         self._say()
         return ticket
 
@@ -176,6 +188,26 @@ class _Gate:
         if len(self._queues) != before:
             self._say()
         self._observer.dispatched(self._now() - began)
+
+    def _take_back(self, item: Item) -> None:
+        """Make room for a request that has to wait: one place for each, when it comes.
+
+        The place is free at once by our own count. Where a server has to report first, its next report opens the gate.
+        """
+        if not self._ready():
+            return
+        while (loan := self.loans.first(below=item.priority)) is not None:
+            if (entry := self.pool.inflight.get(loan.decision)) is not None:
+                break
+            loan.settle()  # it ended, and its stream does not know yet
+        else:
+            return
+        told = (("retry-after", self._retry_after()), (DROPPED, "evicted-priority"))
+        message = f"pool {self.pool.name!r} is full, and a request of a higher priority came"
+        loan.take(Overloaded(message, reason="evicted", headers=told))
+        seconds = self._now() - entry.picked_at
+        self._observer.evicted(Evicted(self.pool.name, entry.model, entry.priority, seconds))
+        self.director.release(self.pool.name, loan.decision, Release.EVICTED)
 
     def turn_taken(self, priority: int, flow: str, tokens: int) -> None:
         """Note that a request had its turn at another replica's gate."""

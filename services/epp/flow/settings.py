@@ -17,6 +17,8 @@ class Settings:
     """While no server is ready."""
     max_wait: float = 60.0
     """What the proxy grants at most."""
+    evicts: bool = False
+    """Take sheddable requests back from their servers, where their answer has not begun, for others that would wait."""
 
     def patience(self, priority: int, *, ready: bool, asked: float | None) -> float:
         """Return how long a request waits. A client's own time (`asked`) can only be shorter than the operator's."""

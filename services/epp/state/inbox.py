@@ -189,7 +189,7 @@ class Inbox:
         before, after = at(slots, move.before), at(slots, move.after)
         blocks, pool = blocks_of(move.blocks, 0), self._pool
         if before >= 0:
-            pool.prefixes.drop(before, blocks[max(0, move.held) :])
+            pool.prefixes.drop(before, blocks, max(0, move.held))
         if after < 0:
             return
         pool.prefixes.record(after, blocks)

@@ -88,7 +88,7 @@ def test_everything_that_can_be_said():
         ("maxRequest: 5", "maxRequest"),
         ("defaultRequestTTL: 2m", "above max_wait_seconds"),
         ("defaultRequestTTL: soon", "defaultRequestTTL: expected a time"),
-        ("enableEviction: true", "enableEviction: is not supported"),
+        ("enableEviction: often", "enableEviction"),
         ("usageLimitPolicyPluginRef: x", "usageLimitPolicyPluginRef: is not supported"),
         ("priorityBands: [{priority: 1}, {priority: 1}]", "two bands"),
         ("defaultPriorityBand: {fairnessPolicyRef: fcfs-ordering-policy}", "is no fairness policy"),

@@ -68,7 +68,7 @@ async def running(url: str, *endpoints: str, **more) -> AsyncIterator[Running]:
     async with build(config, parts) as app:
         await until(lambda: parts.readiness.ready)
         assert isinstance(app.service, EndpointPicker)
-        yield Running(app.service._director, parts)
+        yield Running(app.service.director, parts)
 
 
 @pytest.fixture

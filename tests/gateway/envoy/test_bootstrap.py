@@ -13,7 +13,7 @@ from tools.gateway.checks import read_routes
 from tools.gateway.envoy.addresses import COMPOSE, AddressBook
 from tools.gateway.envoy.bootstrap import build, from_yaml, to_json, to_yaml
 from tools.gateway.ports import Ports
-from tools.gateway.routes import Edge, Routes, ServiceCall, Services
+from tools.gateway.routes import Edge, EppCall, Routes, ServiceCall, Services
 
 ROOT = Path(__file__).parents[3]
 ENVOY_YAML = ROOT / "envoy" / "envoy.yaml"
@@ -71,9 +71,9 @@ def _found(value: object, key: str) -> Iterator[object]:
 
 @pytest.mark.e2e
 def test_every_switch_of_the_routes_is_valid(routes, tmp_path):
-    """Fail-open, nobody trusted, one attempt, unchecked answers."""
+    """Fail-open, nobody trusted, one attempt, unchecked answers, requests that can be taken back."""
     open_services = Services(
-        safety=ServiceCall(timeout_seconds=0.5, fail_open=True), epp=ServiceCall(fail_open=True)
+        safety=ServiceCall(timeout_seconds=0.5, fail_open=True), epp=EppCall(fail_open=True, evictable=True)
     )
     other = Routes(
         routes=tuple(

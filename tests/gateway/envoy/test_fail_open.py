@@ -25,7 +25,7 @@ from tests.gateway.stubs import (
     serving,
 )
 from tools.gateway.envoy import bootstrap
-from tools.gateway.routes import Route, Routes, ServiceCall, Services, Share
+from tools.gateway.routes import EppCall, Route, Routes, ServiceCall, Services, Share
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +65,7 @@ async def test_a_service_that_is_down_is_503_in_the_apis_words(tmp_path):
 
 async def test_open_safety_and_open_epp_let_requests_pass_to_every_member(tmp_path):
     """Without a pick the pool is used in turn."""
-    open_ = ServiceCall(fail_open=True)
-    async with gateway(tmp_path, Services(safety=open_, epp=open_)) as client:
+    open_ = Services(safety=ServiceCall(fail_open=True), epp=EppCall(fail_open=True))
+    async with gateway(tmp_path, open_) as client:
         answers = [await ask(client) for _ in range(10)]
     assert Counter(answer.text for answer in answers) == {str(port): 5 for port in SERVERS}

@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 
 from tools.gateway.envoy.clusters import grpc_service
 from tools.gateway.envoy.typed import packed, seconds
-from tools.gateway.routes import BbrCall, ServiceCall, Services
+from tools.gateway.routes import BbrCall, EppCall, ServiceCall, Services
 
 SEND = ext_proc.ProcessingModeHeaderSendMode.SEND
 SKIP = ext_proc.ProcessingModeHeaderSendMode.SKIP
@@ -155,7 +155,7 @@ def _safety(call: ServiceCall) -> ext_proc.ExternalProcessor:
     )
 
 
-def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
+def _epp(call: EppCall) -> ext_proc.ExternalProcessor:
     """Headers and BBR's digest are enough to pick an endpoint; the end of the request comes by the access log."""
     return ext_proc.ExternalProcessor(
         stat_prefix="epp",
@@ -164,7 +164,8 @@ def _epp(call: ServiceCall) -> ext_proc.ExternalProcessor:
             request_header_mode=SEND,
             request_body_mode=NONE,
             request_trailer_mode=SKIP,
-            response_header_mode=SKIP,
+            # Without a head to wait for, Envoy closes the stream with the pick.
+            response_header_mode=SEND if call.evictable else SKIP,
             response_body_mode=NONE,
             response_trailer_mode=SKIP,
         ),
