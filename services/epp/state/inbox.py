@@ -81,24 +81,30 @@ class Inbox:
         """The other replicas that live."""
         return [owner for owner in self._last if self.lives(owner)]
 
-    def take(self, data: bytes, age: float) -> int:
-        """Take in a batch that was told `age` seconds ago; return its number if it is our own, else 0.
-
-        What cannot be read is counted and left out.
-        """
+    def own(self, data: bytes) -> None:
+        """Count a batch of ours, which is known without being read."""
         self.heard.batches += 1
         self.heard.bytes += len(data)
+
+    def take(self, data: bytes, age: float) -> float | None:
+        """Take in a batch that was told `age` seconds ago; return how many seconds before that its first pick was.
+
+        None of our own, and of what cannot be read, which is counted and left out.
+        """
+        self.own(data)
         try:
             batch = decode(data)
             if batch.owner == self.owner:
-                return batch.seq
+                return None
             self._last[batch.owner] = max(self._last.get(batch.owner, 0.0), self._clock() - age)
             self._apply(batch, age + batch.late_ms / 1000)
         except UnknownVersion:
             self.heard.unknown += 1
         except Corrupt:
             self.heard.corrupt += 1
-        return 0
+        else:
+            return batch.oldest + batch.late_ms / 1000
+        return None
 
     def expire(self) -> list[str]:
         """Drop the load of those who have not been heard of for a lease, and return them."""
