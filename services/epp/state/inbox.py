@@ -86,10 +86,10 @@ class Inbox:
         self.heard.batches += 1
         self.heard.bytes += len(data)
 
-    def take(self, data: bytes, age: float) -> float | None:
-        """Take in a batch that was told `age` seconds ago; return how many seconds before that its first pick was.
+    def take(self, data: bytes, age: float) -> Batch | None:
+        """Take in a batch that was told `age` seconds ago and return it.
 
-        None of our own, and of what cannot be read, which is counted and left out.
+        None for our own, and for what cannot be read, which is counted and left out.
         """
         self.own(data)
         try:
@@ -103,7 +103,7 @@ class Inbox:
         except Corrupt:
             self.heard.corrupt += 1
         else:
-            return batch.oldest + batch.late_ms / 1000
+            return batch
         return None
 
     def expire(self) -> list[str]:

@@ -51,10 +51,11 @@ class Lag:
 
     def sent(self, batch: Batch, began: float, now: float) -> None:
         """Note that Redis has `batch`, which was sent at `began`."""
-        self._published(now - began + batch.oldest)
+        self._published(now - began + batch.waited)
 
-    def heard(self, age: float, oldest: float) -> None:
-        """Note that a batch of another replica was taken in, `age` after Redis had it and `oldest` more after its first pick."""
+    def heard(self, batch: Batch, age: float) -> None:
+        """Note that a batch of another replica was taken in, `age` after Redis had it."""
         self._applied(age)
-        self._visible(age + oldest)
-        self.seconds += GAIN * (age + oldest - self.seconds)
+        if batch.picks:
+            self._visible(age + batch.waited)
+            self.seconds += GAIN * (age + batch.waited - self.seconds)

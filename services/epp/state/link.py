@@ -244,10 +244,10 @@ class Link:
             self._share.inbox.own(data)
             return False
         age = self._offset.age(id_[0] / 1000, self._clock())
-        oldest = self._share.inbox.take(data, age)
-        if oldest is None:
+        batch = self._share.inbox.take(data, age)
+        if batch is None:
             return False
-        self._lag.heard(age, oldest)
+        self._lag.heard(batch, age)
         return True
 
     async def _rest(self) -> None:

@@ -179,9 +179,9 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     """To be added to every age: the batch waited so long for a Redis that did not answer."""
 
     @property
-    def oldest(self) -> float:
+    def waited(self) -> float:
         """How many seconds its first pick waited until it was told; 0 without picks."""
-        return max((pick.age_ms for pick in self.picks), default=0) / 1000
+        return (max((pick.age_ms for pick in self.picks), default=0) + self.late_ms) / 1000
 
     @property
     def entries(self) -> int:

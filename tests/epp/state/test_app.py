@@ -104,7 +104,7 @@ async def test_two_pickers_share_load_prefixes_and_ends(server):
         assert ours.value("epp_ends_total", outcome="completed") == 1
         assert ours.parts.registry.get_sample_value("epp_redis_up") == 1
         assert ours.parts.details["shared-state"].ready
-        await until(lambda: ours.value("epp_state_visible_seconds_count") > 0)
+        await until(lambda: theirs.value("epp_state_visible_seconds_count") > 0)
 
 
 async def test_a_lease_tells_people_what_a_replica_has_in_flight(server):
@@ -136,7 +136,7 @@ async def test_a_new_picker_is_warm_before_it_takes_requests(server):
     async with fake_server() as one:
         async with running(server.url, one.address) as ours:
             ours.pick(prompt)
-            await until(lambda: ours.value("epp_state_visible_seconds_count") > 1)
+            await until(lambda: ours.value("epp_state_publish_seconds_count") > 1)
         async with running(server.url, one.address) as new:
             matched = new.pool.prefixes.match(prompt.blocks)
             requests = new.pool.inflight.others.requests
