@@ -55,7 +55,8 @@ class Server:
         connection = self._idle.pop() if self._idle else await self._connection()
         try:
             if not connection.is_connected:
-                await connection.connect()  # and not by sending, which asks no Sentinel
+                # Not left to sending, which asks no Sentinel.
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             answers = [await _answer(connection) for _ in commands]
         finally:

@@ -35,7 +35,9 @@ def _ours(fields: object) -> bytes:
     """Return what our field holds, of names and values in turns or of redis-py's dictionary."""
     found: object = b""
     if isinstance(fields, list):
-        found = next((value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == FIELD), b"")
+        found = next(
+            (value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == FIELD), b""
+        )
     elif isinstance(fields, dict):
         found = fields.get(FIELD, b"")
     return found if isinstance(found, bytes) else b""
