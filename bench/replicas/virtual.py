@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import fmean
 
+from bench.routing.cells import capacities, rate_of
 from bench.routing.fleet import Fleet
 from bench.routing.measure import Row, measure
 from bench.routing.policies.base import Choice, End, Policy, Surroundings
 from bench.routing.policies.picker import Picker
 from bench.routing.turns import Turn
+from bench.routing.workloads import WORKLOADS
+from bench.routing.workloads.base import arrivals
 from bench.routing.world import Arrival, World
 from services.epp.endpoints import Metrics
 from services.epp.records import Ended, Release
@@ -188,6 +193,86 @@ def play(sharing: Sharing, fleet: Fleet, arrivals: Sequence[Arrival], seed: int)
     """Return what came of `arrivals` with so many replicas."""
     world = World(lambda around: Replicas(around, sharing), fleet, arrivals, seed)
     return measure(world.run(), fleet, arrivals[-1][0])
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run. `delay` in seconds; None: nothing is shared."""
+
+    load: str
+    seed: int
+    replicas: int
+    delay: float | None
+    row: Row
+
+
+SERVERS = 8
+DELAYS = (0.0, 0.005, 0.02, 0.05, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A workload of `bench.routing`, `scale` times its usual requests: 15 is all of the trace."""
+
+    workload: str
+    scale: float
+    seeds: int
+    even: bool = False
+    """They come evenly. The trace's own times are rounded: many requests come at the very same moment, when nobody can
+    know of the others."""
+
+
+LOADS: Mapping[str, Load] = {
+    "conversations": Load("tenants", 1.0, seeds=3),
+    "trace": Load("conversation", 15.0, seeds=1, even=True),
+    "trace, its own times": Load("conversation", 15.0, seeds=1),
+}
+
+
+def table(replicas: Sequence[int], loads: Sequence[str]) -> Iterator[Cell]:
+    """Play the loads at nine tenths of what round robin sustains, and yield what came of each."""
+    for load in loads:
+        for seed in range(1, LOADS[load].seeds + 1):
+            for count in replicas:
+                for delay in DELAYS if count > 1 else (None,):
+                    yield cell(load, seed, Sharing(count, delay))
+
+
+def cell(load: str, seed: int, sharing: Sharing) -> Cell:
+    """Play one load with so many replicas."""
+    of = LOADS[load]
+    workload = WORKLOADS[of.workload]
+    fleet = replace(workload.fleet, servers=SERVERS)
+    rate = rate_of(of.workload, "near", capacities()[of.workload]) * SERVERS / workload.fleet.servers
+    coming = arrivals(workload.plan(seed, of.scale), rate)
+    if of.even:
+        step = coming[-1][0] / len(coming)
+        coming = [(number * step, turn) for number, (_, turn) in enumerate(coming)]
+    return Cell(load, seed, sharing.replicas, sharing.delay, play(sharing, fleet, coming, seed))
+
+
+def markdown(cells: Sequence[Cell]) -> str:
+    """Return the table: means over the seeds, and each hit rate over that of one replica with the same seed."""
+    lines = [
+        "| load | replicas | delay ms | hit rate | of one replica's | imbalance | first token p50, p99 ms |",
+        f"|{'---|' * 7}",
+    ]
+    groups: dict[tuple[str, int, float | None], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.load, cell.replicas, cell.delay), []).append(cell)
+    one = {(cell.load, cell.seed): cell.row for cell in cells if cell.replicas == 1}
+    for (load, count, delay), group in groups.items():
+        rows = [cell.row for cell in group]
+        ratios = [
+            cell.row.hits / one[cell.load, cell.seed].hits for cell in group if (cell.load, cell.seed) in one
+        ]
+        told = "" if count == 1 else "alone" if delay is None else f"{1000 * delay:.0f}"
+        lines.append(
+            f"| {load} | {count} | {told} | {fmean(row.hits for row in rows):.1%} | "
+            f"{fmean(ratios) if ratios else math.nan:.3f} | {fmean(row.imbalance for row in rows):.2f} | "
+            f"{fmean(row.ttft_p50 for row in rows):.0f}, {fmean(row.ttft_p99 for row in rows):.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def _unsigned(turn: Turn) -> Turn:
