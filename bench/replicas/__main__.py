@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ import click
 import msgspec
 
 from bench.chain.machine import machine
-from bench.replicas import cost, scaling, traffic, weathering
+from bench.replicas import cost, scaling, traffic, virtual, weathering
+from bench.replicas.faults import FAULTS
 from bench.replicas.stack import Setup
+from bench.routing.workloads.traces import FOLDER
 from tools.gateway.ports import PortError
 
 RESULT = Path(__file__).parents[1] / "results/replicas.json"
@@ -38,10 +41,11 @@ class Load:
     replicas: Sequence[int]
     seed: int
     rounds: int
+    faults: Sequence[str]
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(["scaling", "cost", "faults"]))
+@click.argument("parts", nargs=-1, type=click.Choice(["virtual", "scaling", "cost", "faults"]))
 @click.option("--seconds", default=60.0, show_default=True, help="Of each load.")
 @click.option(
     "--rate",
@@ -52,6 +56,13 @@ class Load:
 @click.option("--replicas", default=",".join(map(str, REPLICAS)), show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--rounds", default=6, show_default=True, help="Of the comparison of CPU time.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice([fault.name for fault in FAULTS]),
+    help="Only this one; repeatable. The others keep their results.",
+)
 @click.option("--port-offset", default=12_000, show_default=True)
 @click.option(
     "--trace",
@@ -66,14 +77,15 @@ def main(
     replicas: str,
     seed: int,
     rounds: int,
+    faults: tuple[str, ...],
     port_offset: int,
     trace: Path | None,
     output: Path,
 ) -> None:
-    """Measure PARTS (scaling, cost, faults; all without any) and print tables; parts that are not run keep their results."""
+    """Measure PARTS (virtual, scaling, cost, faults; all without any) and print tables; parts that are not run keep their results."""
     found = trace or (traffic.PUBLISHED if traffic.PUBLISHED.exists() else traffic.STAND_IN)
     counts = [int(count) for count in replicas.split(",")]
-    measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds))
+    measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds, faults))
     results = msgspec.json.decode(output.read_bytes(), type=dict[str, object]) if output.exists() else {}
     results["machine"] = machine()
     for part in parts or measurements:
@@ -83,10 +95,23 @@ def main(
                 table, rows = asyncio.run(_run(measurements[part], base, Path(folder)))
             except PortError as error:
                 raise click.ClickException(str(error)) from error
-        results[part] = rows
+        results[part] = _merged(part, results.get(part), rows)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
         print(f"{table}\n")
+
+
+KEYS = {"scaling": ("load", "replicas", "shared"), "cost": ("replicas",), "faults": ("fault",)}
+"""By what a row is known, of which one run measures some and another run others."""
+
+
+def _merged(part: str, before: object, rows: Sequence[object]) -> list[object]:
+    """Return `rows` and those of `before` that are of something else."""
+    found = msgspec.to_builtins(rows)
+    if part not in KEYS or not isinstance(before, list):
+        return list(found)
+    new = {tuple(row[key] for key in KEYS[part]) for row in found}
+    return [*(row for row in before if tuple(row[key] for key in KEYS[part]) not in new), *found]
 
 
 async def _run(measurement: Measurement, base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
@@ -114,11 +139,26 @@ def _measurements(load: Load) -> Mapping[str, Measurement]:
 
     async def measure_faults(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:
         rows = await weathering.table(
-            base, weathering.Times(), rate=load.rate, seed=load.seed, folder=folder / "faults"
+            base,
+            weathering.Times(),
+            rate=load.rate,
+            seed=load.seed,
+            folder=folder / "faults",
+            only=load.faults,
         )
         return weathering.markdown(rows), rows
 
-    return {"scaling": measure_scaling, "cost": measure_cost, "faults": measure_faults}
+    async def measure_virtual(_: Setup, __: Path) -> tuple[str, Sequence[object]]:
+        os.environ.setdefault(FOLDER, str(load.trace.parent))
+        cells = list(virtual.table(load.replicas, list(virtual.LOADS)))
+        return virtual.markdown(cells), cells
+
+    return {
+        "virtual": measure_virtual,
+        "scaling": measure_scaling,
+        "cost": measure_cost,
+        "faults": measure_faults,
+    }
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -67,6 +68,18 @@ async def fleet(http: aiohttp.ClientSession, stack: Stack) -> list[Server]:
 def imbalance(values: Sequence[float]) -> float:
     """Return the largest over the mean."""
     return max(values) * len(values) / (sum(values) or 1.0)
+
+
+def machine_time() -> tuple[float, float]:
+    """Return the time that all cores have worked, and all their time, in ticks."""
+    ticks = [float(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def busy_share(since: tuple[float, float]) -> float:
+    """Return the share of all cores' time that was worked since then."""
+    worked, passed = (now - then for now, then in zip(machine_time(), since, strict=True))
+    return round(worked / (passed or 1.0), 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,17 @@ class Row:
     visible_p99: float | None
     redis: RedisUse | None
     """Over the run."""
+    busy: float
+    """Share of all cores' time that was used, by whomever."""
 
 
 async def measure(setup: Setup, load: str, requests: Sequence[TimedRequest], folder: Path) -> Row:
     """Play `requests` on a stack of its own."""
     async with stack.running(setup, folder) as running, traffic.client() as http:
         before = await readings.redis_use(running)
+        began = readings.machine_time()
         samples = await traffic.play(requests, running.gateway)
+        busy = readings.busy_share(began)
         after = await readings.redis_use(running)
         pages = [text for text in (await readings.pages(http, running)).values() if text]
         servers = await readings.fleet(http, running)
@@ -72,6 +76,7 @@ async def measure(setup: Setup, load: str, requests: Sequence[TimedRequest], fol
         visible_p50=round(visible.quantile(0.5), 4) if visible else None,
         visible_p99=round(visible.quantile(0.99), 4) if visible else None,
         redis=after.since(before) if setup.shared else None,
+        busy=busy,
     )
 
 
@@ -108,6 +113,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "first token p50, p99 ms",
         "pick p50, p99 ms",
         "visible p50, p99 ms",
+        "machine busy",
         "failed",
     )
     one = {row.load: row for row in rows if row.replicas == 1}
@@ -125,6 +131,7 @@ def markdown(rows: Sequence[Row]) -> str:
             f"{_ms(row.first_p50)}, {_ms(row.first_p99)}",
             f"{_ms(row.pick_p50)}, {_ms(row.pick_p99)}",
             visible,
+            f"{row.busy:.0%}",
             row.failed,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")

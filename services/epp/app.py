@@ -29,6 +29,7 @@ from services.epp.rewrites import Rewriter
 from services.epp.service import EndpointPicker
 from services.epp.state import Alone
 from services.epp.state.join import join
+from services.epp.state.shared import Shared
 from services.epp.upkeep import Upkeep
 from services.extproc.background import background
 from services.extproc.lifecycle import App, Parts
@@ -78,12 +79,14 @@ async def build(config: EndpointPickerConfig, parts: Parts) -> AsyncIterator[App
     parts.readiness.set(False)
     changes = Changes()
     upkeep = Upkeep(pools, observer=observer, changes=changes, parts=parts, rng=rng, shared=shared)
-    proxies = Proxies(director.lost)
+    proxies = _proxies(director, shared)
     log = AccessLog(director, observer, proxies)
     # The client closes last: an exchange that still ran would open a connection that nobody closes.
     async with shared or contextlib.nullcontext(), upkeep:
         if shared is not None:
             shared.on_end = log.take
+            shared.on_lost = director.lost
+            shared.holds = proxies.__contains__
             shared.attend({name: plugin for name, (_, plugin) in assembly.plugins.items()})
             await upkeep.enter_async_context(background(shared.run(), on_failure=upkeep.failed))
         await upkeep.follow(config)
@@ -105,6 +108,18 @@ def _powerless() -> None:
     structlog.get_logger().warning(
         "eviction_has_no_effect", because="the proxy closes the picker's streams before answers begin"
     )
+
+
+def _proxies(director: Director, shared: Shared | None) -> Proxies:
+    """Return what counts the proxies' streams, and tells the other replicas of those that come and go."""
+    if shared is None:
+        return Proxies(director.lost)
+
+    def gone(proxy: str) -> None:
+        director.lost(proxy)
+        shared.proxy_gone(proxy)
+
+    return Proxies(gone, shared.proxy_came)
 
 
 def override(config: EndpointPickerConfig, flags: Mapping[str, object]) -> EndpointPickerConfig:

@@ -170,9 +170,9 @@ class Director:
         if (found := self.pools.get(pool)) is not None:
             found.served(decision, address)
 
-    def lost(self, proxy: str) -> None:
-        """End all that was picked for a proxy that is gone: nobody else would tell."""
-        for pool in list(self.pools.values()):
+    def lost(self, proxy: str, where: str = "") -> None:
+        """End all that was picked for a proxy that is gone, in all pools or the one called `where`: nobody else would tell."""
+        for pool in [one for one in self.pools.values() if where in {"", one.name}]:
             for entry in [entry for entry in pool.inflight if entry.proxy == proxy]:
                 self.release(pool.name, entry.id, Release.PROXY_GONE)
 

@@ -1,7 +1,7 @@
 """Which proxies are there, by the streams that each holds open here: its membership and its access log.
 
 A proxy that was killed reports no more ends. Its connections break at that moment, and with the last of its streams
-nothing that was picked for it is in flight any more.
+nothing that was picked for it is in flight any more. Replicas that held no stream of it are told by those that did.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ def proxy_name(peer: str, node: str) -> str:
 
 
 class Proxies:
-    """Counts streams by proxy. `gone` is called with the name of one that has lost its last."""
+    """Counts streams by proxy. `gone` is called with the name of one that has lost its last, `came` of its first."""
 
-    def __init__(self, gone: Callable[[str], None]) -> None:
+    def __init__(self, gone: Callable[[str], None], came: Callable[[str], None] | None = None) -> None:
         self._streams: Counter[str] = Counter()
         self._gone = gone
+        self._came = came
 
     def __contains__(self, name: str) -> bool:
         return self._streams[name] > 0
@@ -40,6 +41,8 @@ class Proxies:
             if node and not name:
                 name = proxy_name(peer, node)
                 self._streams[name] += 1
+                if self._came is not None and self._streams[name] == 1:
+                    self._came(name)
 
         try:
             yield named

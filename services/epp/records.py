@@ -36,7 +36,7 @@ class Release(enum.StrEnum):
     PASSED_ON = "passed_on"
     """The access log named a decision of another replica, which was told."""
     PROXY_GONE = "proxy_gone"
-    """The proxy that it was picked for closed its last stream here."""
+    """The proxy that it was picked for closed its last stream, here or at another replica."""
     EVICTED = "evicted"
     """It was taken back for a request of a higher priority."""
     UNKNOWN = "unknown"

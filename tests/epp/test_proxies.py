@@ -14,7 +14,8 @@ ONE, OTHER_PORT, ELSEWHERE = "ipv4:10.0.0.1:41784", "ipv4:10.0.0.1:41798", "ipv4
 def test_a_proxy_is_gone_with_its_last_stream():
     """Membership and access log are streams of different connections."""
     gone: list[str] = []
-    proxies = Proxies(gone.append)
+    came: list[str] = []
+    proxies = Proxies(gone.append, came.append)
     with proxies.stream(ONE) as named:
         named("gateway-1")
         with proxies.stream(OTHER_PORT) as again:
@@ -22,7 +23,7 @@ def test_a_proxy_is_gone_with_its_last_stream():
             again("")  # only the first message says it
         assert gone == []
         assert proxy_name(ONE, "gateway-1") in proxies
-    assert gone == [proxy_name(ONE, "gateway-1")]
+    assert gone == came == [proxy_name(ONE, "gateway-1")]
     assert proxy_name(ONE, "gateway-1") not in proxies
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from typing import Protocol
 
 import msgspec
 
 from services.epp.state.lease import Lease, decode_lease, lease_key, stream_key
-from services.epp.state.link import Client
 from services.epp.state.replies import entries_of
 from services.epp.state.wire import Corrupt, UnknownVersion
 
 ANY = "*"
+
+
+class Client(Protocol):
+    """What is asked of a Redis client, whatever the topology behind it."""
+
+    def execute_command(self, *args: bytes | str | float) -> Awaitable[object]:
+        """Send a command and return its answer in redis-py's types."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

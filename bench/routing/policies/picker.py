@@ -18,7 +18,7 @@ from services.epp.records import Ended, EndOutcome, Release, Silent
 from services.epp.reference_config import PluginRef, PluginSpec, ProfileSpec
 from services.epp.scheduling.interfaces import Scheduler
 from services.epp.scheduling.saturation import Utilization
-from services.epp.state import Alone
+from services.epp.state import Alone, SharedState
 from services.extproc.errors import Overloaded
 
 POOL = "p"
@@ -34,7 +34,12 @@ class Picker(Policy):
     plugins: ClassVar[Sequence[tuple[str, float | None]]] = (*DEFAULT_PROFILE, ("max-score-picker", None))
 
     def __init__(
-        self, around: Surroundings, parameters: Mapping[str, Mapping[str, object]] | None = None
+        self,
+        around: Surroundings,
+        parameters: Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        state: SharedState | None = None,
+        instance: str = "",
     ) -> None:
         super().__init__(around)
         self.pool = Pool(POOL, clock=around.clock)
@@ -49,7 +54,8 @@ class Picker(Policy):
             clock=around.clock,
             rng=around.rng,
             observer=Silent(),
-            state=Alone(),
+            state=state or Alone(),
+            instance=instance,
         )
 
     def choose(self, turn: Turn, ready: Sequence[int]) -> Choice:  # noqa: ARG002 - the pool has its own opinion

@@ -9,6 +9,7 @@ Parameters after `?` are redis-py's, such as `ssl_ca_certs`, `ssl_certfile` and 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,12 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionFailed
-from redis.exceptions import ReadOnlyError, RedisClusterException
+from redis.exceptions import ReadOnlyError, RedisClusterException, ResponseError
 
 from services.epp.config import Redis as Settings
 from services.extproc.config import ConfigError
@@ -32,31 +33,64 @@ REDIS_PORT, SENTINEL_PORT = 6379, 26379
 
 Argument = bytes | str | int | float
 """Of a command."""
+Command = Sequence[Argument]
 Options = dict[str, Any]
 """redis-py's keyword arguments."""
 
 
 class Server:
-    """One server, or the primary that a Sentinel names."""
+    """One server, or the primary that a Sentinel names.
+
+    Its own connections, one for each exchange at a time, are used below redis-py's commands, which cost twice as much as
+    all the rest of an exchange. They connect when they have to, as redis-py says.
+    """
 
     def __init__(self, client: Redis, sentinels: Sequence[Redis] = ()) -> None:
         self._client = client
         self._sentinels = sentinels
+        self._idle: list[AbstractConnection] = []
 
-    async def execute_command(self, *args: Argument) -> object:
-        """Send a command and return its answer."""
+    async def execute(self, *commands: Command) -> list[object]:
+        """Send commands at once and return their answers, of which some may be errors."""
+        connection = self._idle.pop() if self._idle else await self._connection()
         try:
-            answer: object = await self._client.execute_command(*args)  # type: ignore[no-untyped-call]  # redis-py's
-        except ReadOnlyError:
+            if not connection.is_connected:
+                # Not left to sending, which asks no Sentinel.
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            answers = [await _answer(connection) for _ in commands]
+        finally:
+            self._idle.append(connection)
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
             # It is no primary any more: whoever is must be looked for, by name or by Sentinel.
             await self._client.connection_pool.disconnect()
-            raise
+        return answers
+
+    async def _connection(self) -> AbstractConnection:
+        found: AbstractConnection = await self._client.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's
+        return found
+
+    async def execute_command(self, *args: Argument) -> object:
+        """Send one command and return its answer, in redis-py's own types."""
+        answer: object = await self._client.execute_command(*args)  # type: ignore[no-untyped-call]  # redis-py's
         return answer
 
     async def aclose(self) -> None:
         """Close all connections."""
+        for connection in self._idle:
+            await self._client.connection_pool.release(connection)
+        self._idle.clear()
         for client in (self._client, *self._sentinels):
             await client.aclose()
+
+
+async def _answer(connection: AbstractConnection) -> object:
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ConnectionFailed:
+        raise  # also where the server said so: it still loads, or takes no more connections
+    except ResponseError as error:
+        return error
 
 
 class Cluster:
@@ -64,6 +98,16 @@ class Cluster:
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
+
+    async def execute(self, *commands: Command) -> list[object]:
+        """Send commands one after the other and return their answers, of which some may be errors."""
+        answers: list[object] = []
+        for command in commands:
+            try:
+                answers.append(await self.execute_command(*command))
+            except ResponseError as error:
+                answers.append(error)
+        return answers
 
     async def execute_command(self, *args: Argument) -> object:
         """Send a command and return its answer."""

@@ -23,6 +23,8 @@ FRESH = 5.0
 """Seconds in which a prompt counts as work of its server: one that is told of later, after Redis was gone, is done."""
 INSTRUCTIVE = 300.0
 """Seconds in which a request teaches how its server fares: what servers were like before is of no use."""
+RETURN = 1.0
+"""Seconds in which a proxy that lives opens a stream again somewhere: Envoy's first pause is half a second at most."""
 
 
 class Sessions(Protocol):
@@ -68,6 +70,14 @@ class Inbox:
         self._clock = clock
         self._lease = lease
         self._on_end = on_end
+        self.holds: Callable[[str], bool] = _nothing
+        """Says whether a proxy has a stream here."""
+        self.object: Callable[[str], None] = _nowhere
+        """Called with a proxy that is said to be gone and has one."""
+        self.on_lost: Callable[[str], None] = _nowhere
+        """Called with one that is gone."""
+        self._lost: dict[str, float] = {}
+        """Proxy → when it is taken for gone, unless somebody sees it until then."""
         self._last: dict[str, float] = {}
         self._seqs: dict[str, int] = {}
 
@@ -81,29 +91,36 @@ class Inbox:
         """The other replicas that live."""
         return [owner for owner in self._last if self.lives(owner)]
 
-    def take(self, data: bytes, age: float) -> int:
-        """Take in a batch that was told `age` seconds ago; return its number if it is our own, else 0.
-
-        What cannot be read is counted and left out.
-        """
+    def own(self, data: bytes) -> None:
+        """Count a batch of ours, which is known without being read."""
         self.heard.batches += 1
         self.heard.bytes += len(data)
+
+    def take(self, data: bytes, age: float) -> Batch | None:
+        """Take in a batch that was told `age` seconds ago and return it.
+
+        None for our own, and for what cannot be read, which is counted and left out.
+        """
+        self.own(data)
         try:
             batch = decode(data)
             if batch.owner == self.owner:
-                return batch.seq
+                return None
             self._last[batch.owner] = max(self._last.get(batch.owner, 0.0), self._clock() - age)
             self._apply(batch, age + batch.late_ms / 1000)
         except UnknownVersion:
             self.heard.unknown += 1
         except Corrupt:
             self.heard.corrupt += 1
-        return 0
+        else:
+            return batch
+        return None
 
     def expire(self) -> list[str]:
         """Drop the load of those who have not been heard of for a lease, and return them."""
         gone = [owner for owner in self._last if not self.lives(owner)]
         self._drop(gone)
+        self._lose()
         oldest = self._clock() - self._pool.limits.lease
         requests = self._pool.inflight.others.requests.values()
         for request in [one for one in requests if one.picked_at < oldest]:
@@ -143,6 +160,7 @@ class Inbox:
             self._count(batch, slots)
             self._look(batch, now - age)
             self._queue(batch)
+            self._miss(batch, now - age)
         for end in batch.ends.get(self.owner, ()):
             self._on_end(reading.ended(self._pool.name, decode_end(end)))
         self._learn(batch, now - age, slots if age < INSTRUCTIVE else ())
@@ -254,6 +272,22 @@ class Inbox:
                 self._pool.waiting[batch.owner] = bands
                 self._pool.news()
 
+    def _miss(self, batch: Batch, told_at: float) -> None:
+        """Take in which proxies have left another replica, and which were seen by one."""
+        for proxy in batch.lost:
+            if self.holds(proxy):
+                self.object(proxy)
+            else:
+                self._lost[proxy] = told_at + RETURN
+        for proxy in batch.held:
+            self._lost.pop(proxy, None)
+
+    def _lose(self) -> None:
+        for proxy in [proxy for proxy, due in self._lost.items() if self._clock() >= due]:
+            del self._lost[proxy]
+            if not self.holds(proxy):
+                self.on_lost(proxy)
+
     def _learn(self, batch: Batch, told_at: float, slots: Sequence[int]) -> None:
         """Take in how servers fare, unless that was too long ago to have `slots`, and where sessions belong."""
         for taught in batch.lessons if slots else ():
@@ -272,6 +306,14 @@ class Inbox:
 
 def _nobody() -> None:
     """Wait for nothing."""
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+def _nowhere(_: str) -> None:
+    """Tell nobody."""
 
 
 def _older(metrics: Metrics, known: Metrics) -> bool:

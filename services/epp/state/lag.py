@@ -1,15 +1,36 @@
-"""How long news of one pool take: until Redis has them, until everybody can see them, and those of others until here."""
+"""How long news of one pool take: until Redis has them, and until other replicas have taken them in."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Callable
 
 from services.epp.state.wire import Batch
 
-REMEMBERED = 1_000
-"""Batches that are looked for; more are on their way only while nothing is read."""
 GAIN = 0.1
+LOOSER = 1.02
+"""By so much with each answer, a slower one is believed again: clocks drift, and a minute is some 3,000 answers."""
+
+
+class Offset:
+    """By how much the clock of Redis is ahead of ours, from the answers that came quickest. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self.known = False
+        self._ahead = 0.0
+        self._took = math.inf
+
+    def hear(self, theirs: float, asked: float, now: float) -> None:
+        """Note that Redis' clock said `theirs` between `asked` and `now` by ours."""
+        took = now - asked
+        if took <= self._took or abs(theirs - self._ahead - now) > took + 1.0:
+            self.known, self._took, self._ahead = True, took, theirs - (asked + now) / 2
+        else:
+            self._took *= LOOSER
+
+    def age(self, theirs: float, now: float) -> float:
+        """Return how long ago it was `theirs` in Redis."""
+        return max(0.0, now + self._ahead - theirs)
 
 
 class Lag:
@@ -23,27 +44,18 @@ class Lag:
         applied: Callable[[float], None],
     ) -> None:
         self.seconds = 0.0
-        """From the first news of a batch until it can be read, on average lately."""
-        self.applied = applied
-        """To be told the age of others' news."""
+        """From another replica's pick until it is known here, on average lately."""
         self._published = published
         self._visible = visible
-        self._sent: OrderedDict[int, float] = OrderedDict()
-
-    def sending(self, batch: Batch, now: float) -> None:
-        """Note that `batch` is on its way: it may be read before Redis' answer is."""
-        oldest = now - max((pick.age_ms for pick in batch.picks), default=0) / 1000
-        self._sent[batch.seq] = oldest
-        if len(self._sent) > REMEMBERED:
-            self._sent.popitem(last=False)
+        self._applied = applied
 
     def sent(self, batch: Batch, began: float, now: float) -> None:
         """Note that Redis has `batch`, which was sent at `began`."""
-        self._published(now - began + max((pick.age_ms for pick in batch.picks), default=0) / 1000)
+        self._published(now - began + batch.waited)
 
-    def seen(self, seq: int, now: float) -> None:
-        """Note that our own batch was read, as others read it."""
-        began = self._sent.pop(seq, None)
-        if began is not None:
-            self._visible(now - began)
-            self.seconds += GAIN * (now - began - self.seconds)
+    def heard(self, batch: Batch, age: float) -> None:
+        """Note that a batch of another replica was taken in, `age` after Redis had it."""
+        self._applied(age)
+        if batch.picks:
+            self._visible(age + batch.waited)
+            self.seconds += GAIN * (age + batch.waited - self.seconds)

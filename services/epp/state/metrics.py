@@ -22,7 +22,7 @@ class Lags:
             Histogram(f"epp_state_{name}_seconds", text, ("pool",), buckets=SECONDS, registry=registry)
             for name, text in (
                 ("publish", "From the first news of a batch until Redis has it."),
-                ("visible", "From the first news of a batch until this replica reads it back, as others do."),
+                ("visible", "From the first pick of another replica's batch until it is known here."),
                 ("apply", "Age of others' news when they are taken in, by the clock of Redis."),
             )
         )

@@ -74,6 +74,9 @@ class _Waiting:
     """Plugin, session, address and time."""
     served: deque[tuple[int, str, int]] = field(default_factory=deque)
     """Priority, flow and tokens."""
+    lost: deque[str] = field(default_factory=deque)
+    held: deque[str] = field(default_factory=deque)
+    """Proxies."""
     looks: dict[str, Metrics | None] = field(default_factory=dict)
     """Address → its latest metrics; None for a failure."""
     bands: Sequence[Band] | None = None
@@ -90,6 +93,8 @@ class _Waiting:
             self.lessons,
             self.sessions,
             self.served,
+            self.lost,
+            self.held,
             self.looks,
         )
 
@@ -180,6 +185,14 @@ class Outbox:
         """Tell `owner` how one of its requests ended."""
         self._add(self._waiting.ends, (owner, end))
 
+    def lost(self, proxy: str) -> None:
+        """Tell that a proxy closed its last stream here."""
+        self._add(self._waiting.lost, proxy)
+
+    def held(self, proxy: str) -> None:
+        """Tell that a proxy lives: it has a stream here."""
+        self._add(self._waiting.held, proxy)
+
     def seed(self) -> None:
         """Tell the latest picks once more."""
         waiting = [told for told in self._waiting.picks if not told.again]
@@ -246,6 +259,8 @@ class Outbox:
             ),
             bands=None if bands is None else tuple([wire.Band(*band) for band in bands]),
             served=tuple([wire.Served(priority, flow, tokens) for priority, flow, tokens in waiting.served]),
+            lost=tuple(waiting.lost),
+            held=tuple(waiting.held),
             names=names.all(),
         )
 

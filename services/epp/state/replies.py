@@ -28,7 +28,19 @@ def entries_of(answer: object) -> list[tuple[Id, bytes]]:
     """Read what XRANGE gives: ids and what our field holds; empty where an entry lacks it."""
     if not isinstance(answer, list):
         raise InvalidResponse(f"expected entries, got {answer!r}")
-    return [(id_of(id_), fields.get(FIELD, b"") if fields else b"") for id_, fields in answer]
+    return [(id_of(id_), _ours(fields)) for id_, fields in answer]
+
+
+def _ours(fields: object) -> bytes:
+    """Return what our field holds, of names and values in turns or of redis-py's dictionary."""
+    found: object = b""
+    if isinstance(fields, list):
+        found = next(
+            (value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == FIELD), b""
+        )
+    elif isinstance(fields, dict):
+        found = fields.get(FIELD, b"")
+    return found if isinstance(found, bytes) else b""
 
 
 def first_of(answer: object) -> list[tuple[Id, bytes]]:

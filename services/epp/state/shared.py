@@ -35,6 +35,10 @@ class Shared:
     ) -> None:
         self.shares: dict[str, Share] = {}
         self.on_end: Callable[[Ended], None] = _unknown
+        self.holds: Callable[[str], bool] = _holds_none
+        """Says whether a proxy has a stream here."""
+        self.on_lost: Callable[[str, str], None] = _keep
+        """Takes a proxy that is gone, and the pool in which others said so."""
         self.progress: Callable[[], None] = _nobody
         """Called when it may have become time to take requests."""
         self._client = client
@@ -95,6 +99,9 @@ class Shared:
             )
             share.inbox.on_look = self.progress
             share.inbox.sessions = self._sessions
+            share.inbox.holds = self.holds
+            share.inbox.object = share.outbox.held
+            share.inbox.on_lost = partial(self._lost, pool.name)
             self._links[pool.name] = Link(
                 self._client,
                 share,
@@ -118,6 +125,19 @@ class Shared:
         self.shares.pop(pool, None)
         self._links.pop(pool, None)
 
+    def proxy_came(self, proxy: str) -> None:
+        """Tell the others that a proxy opened its first stream here."""
+        for share in self.shares.values():
+            share.outbox.held(proxy)
+
+    def proxy_gone(self, proxy: str) -> None:
+        """Tell them that it closed its last."""
+        for share in self.shares.values():
+            share.outbox.lost(proxy)
+
+    def _lost(self, pool: str, proxy: str) -> None:
+        self.on_lost(proxy, pool)
+
     def pass_on(self, end: Ended) -> bool:
         """Tell the replica that picked it how a request ended; False when no other replica that lives did."""
         share = self.shares.get(end.pool)
@@ -130,6 +150,14 @@ class Shared:
 
 def _unknown(end: Ended) -> None:
     """Take no end."""
+
+
+def _holds_none(_: str) -> bool:
+    return False
+
+
+def _keep(proxy: str, pool: str) -> None:
+    """End nothing."""
 
 
 def _nobody() -> None:

@@ -177,6 +177,15 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     served: tuple[Served, ...] = ()
     late_ms: Count = 0
     """To be added to every age: the batch waited so long for a Redis that did not answer."""
+    lost: tuple[str, ...] = ()
+    """Proxies that closed their last stream to this replica."""
+    held: tuple[str, ...] = ()
+    """Proxies that do have one."""
+
+    @property
+    def waited(self) -> float:
+        """How many seconds its first pick waited until it was told; 0 without picks."""
+        return (max((pick.age_ms for pick in self.picks), default=0) + self.late_ms) / 1000
 
     @property
     def entries(self) -> int:
@@ -192,6 +201,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
             self.lessons,
             self.sessions,
             self.served,
+            self.lost,
+            self.held,
         )
         return sum(map(len, lines))
 

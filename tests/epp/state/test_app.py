@@ -12,6 +12,7 @@ from services.epp.app import build
 from services.epp.config import EndpointPickerConfig, PoolSpec, Redis, Scrape
 from services.epp.director import Ask, Director, Reservation
 from services.epp.pool import Pool
+from services.epp.proxies import Proxies
 from services.epp.records import Ended, EndOutcome, Release
 from services.epp.service import EndpointPicker
 from services.epp.state.lease import decode_lease, lease_key, stream_key
@@ -40,6 +41,12 @@ class Running:
     @property
     def pool(self) -> Pool:
         return self.director.pools["llama"]
+
+    @property
+    def proxies(self) -> Proxies:
+        found = getattr(self.shared.holds, "__self__", None)
+        assert isinstance(found, Proxies)
+        return found
 
     def pick(self, digest: Digest) -> Reservation:
         return self.director.pick(Ask(digest=digest))
@@ -104,7 +111,7 @@ async def test_two_pickers_share_load_prefixes_and_ends(server):
         assert ours.value("epp_ends_total", outcome="completed") == 1
         assert ours.parts.registry.get_sample_value("epp_redis_up") == 1
         assert ours.parts.details["shared-state"].ready
-        await until(lambda: ours.value("epp_state_visible_seconds_count") > 0)
+        await until(lambda: theirs.value("epp_state_visible_seconds_count") > 0)
 
 
 async def test_a_lease_tells_people_what_a_replica_has_in_flight(server):
@@ -116,7 +123,7 @@ async def test_a_lease_tells_people_what_a_replica_has_in_flight(server):
         key = lease_key("igw", "llama", first.id.partition("-")[0])
         async with server.client() as client:
             lease = decode_lease(await client.get(key))
-            while not lease.endpoints[0].picks:
+            while not any(share.picks for share in lease.endpoints):
                 lease = decode_lease(await client.get(key))
             left = await client.pttl(key)
             length = await client.xlen(stream_key("igw", "llama"))
@@ -136,7 +143,7 @@ async def test_a_new_picker_is_warm_before_it_takes_requests(server):
     async with fake_server() as one:
         async with running(server.url, one.address) as ours:
             ours.pick(prompt)
-            await until(lambda: ours.value("epp_state_visible_seconds_count") > 1)
+            await until(lambda: ours.value("epp_state_publish_seconds_count") > 1)
         async with running(server.url, one.address) as new:
             matched = new.pool.prefixes.match(prompt.blocks)
             requests = new.pool.inflight.others.requests
@@ -161,3 +168,25 @@ async def test_each_server_is_asked_by_one_picker_and_by_the_other_when_that_is_
 def _waiting(picker: Running) -> int:
     [server] = picker.pool.snapshot.servers
     return server.metrics.waiting
+
+
+PROXY = "ipv4:10.0.0.1 gateway-1"
+
+
+async def test_a_proxy_that_leaves_one_picker_ends_what_another_picked_for_it(server):
+    """Where that one has no stream by which to notice; what was picked for others stays."""
+    async with (
+        fake_server() as llm,
+        running(server.url, llm.address) as ours,
+        running(server.url, llm.address) as theirs,
+    ):
+        await until(lambda: ours.replicas() == theirs.replicas() == 2)
+        with ours.proxies.stream("ipv4:10.0.0.1:41784") as named:
+            named("gateway-1")
+            theirs.director.pick(Ask(digest=digest(SYSTEM), proxy=PROXY))
+            theirs.director.pick(Ask(digest=digest(SYSTEM), proxy="ipv4:10.0.0.2 gateway-1"))
+            await until(lambda: ours.requests() == 2)
+        await until(lambda: ours.requests() == theirs.requests() == 1)
+
+        assert theirs.value("epp_releases_total", by="proxy_gone") == 1
+        assert [entry.proxy for entry in theirs.pool.inflight] == ["ipv4:10.0.0.2 gateway-1"]

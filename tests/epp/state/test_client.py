@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services.epp.config import Redis as Settings
 from services.epp.state.client import Cluster, Server, connect
@@ -26,8 +26,13 @@ TLS = Path(__file__).parents[2] / "extproc/tls"
 async def pong(client: Server | Cluster) -> bool:
     """Write and read under the hash tag of a pool."""
     try:
-        await client.execute_command("SET", "igw:{llama}:test", "x", "PX", 1000)
-        return await client.execute_command("GET", "igw:{llama}:test") == b"x"
+        setting = ("SET", "igw:{llama}:test", "x", "PX", 1000)
+        answers = [await client.execute(setting, ("GET", "igw:{llama}:test")) for _ in range(2)]
+        for answer in answers:
+            refused = next((one for one in answer if isinstance(one, RedisError)), None)
+            if refused is not None:
+                raise refused
+        return [got for _, got in answers] == [b"x", b"x"]
     finally:
         await client.aclose()
 
@@ -192,3 +197,31 @@ def test_a_password_file_that_is_not_there_is_refused(tmp_path):
     """Better than to be refused by Redis all day."""
     with pytest.raises(ConfigError, match="password_file"):
         connect(Settings(url="redis://h", password_file=str(tmp_path / "none")), {})
+
+
+async def test_a_refusal_is_an_answer_among_others_and_the_connection_goes_on():
+    """What was asked after it is answered too."""
+    async with valkey() as server:
+        client = connect(Settings(url=server.url), {})
+        first = await client.execute(("SET", "a", "x"), ("XADD", "a", "*", "b", "c"), ("GET", "a"))
+        again = await client.execute(("GET", "a"))
+        async with server.client() as admin:
+            connections = len(await admin.client_list()) - 1
+        await client.aclose()
+
+    assert isinstance(first[1], ResponseError)
+    assert (first[0], first[2], again) == (b"OK", b"x", [b"x"])
+    assert connections == 1
+
+
+async def test_what_is_given_up_leaves_no_answer_for_the_next():
+    """A connection whose answer nobody waited for is closed."""
+    async with valkey() as server:
+        client = connect(Settings(url=server.url), {})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.execute(("XREAD", "BLOCK", 200, "STREAMS", "a", "$"))
+        answer = await client.execute(("SET", "a", "x"), ("GET", "a"))
+        await client.aclose()
+
+    assert answer == [b"OK", b"x"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from services.epp.director import Ask
 from services.epp.endpoints import Endpoint
 from services.epp.inflight import Load
+from services.epp.state.inbox import RETURN
 from services.epp.state.wire import Batch, encode
 from tests.epp.state.world import LEASE, Peer, exchange, loads, peer
 from tests.epp.world import Clock, address, digest, text
@@ -305,3 +307,94 @@ def test_a_long_wait_is_told_in_several_batches(clock, theirs):
 
     assert [len(batch.picks) for batch in batches] == [100, 100, 50]
     assert loads(theirs) == loads(ours)
+
+
+PROXY = "ipv4:10.0.0.1 gateway-1"
+
+
+def lost_at(one: Peer) -> list[str]:
+    """Let `one` end what it picked for a proxy that others miss, and note which those were."""
+    seen: list[str] = []
+
+    def lose(proxy: str) -> None:
+        seen.append(proxy)
+        one.director.lost(proxy, one.pool.name)
+
+    one.share.inbox.on_lost = lose
+    one.share.inbox.object = one.share.outbox.held
+    return seen
+
+
+def test_a_proxy_that_left_one_replica_and_is_seen_by_none_is_gone_for_all(ours, theirs, clock):
+    """After the time in which one that lives would have come back; what flows through others stays."""
+    seen = lost_at(theirs)
+    theirs.director.pick(Ask(digest(SYSTEM), proxy=PROXY))
+    theirs.director.pick(Ask(digest(QUESTION), proxy="ipv4:10.0.0.2 gateway-1"))
+    ours.share.outbox.lost(PROXY)
+    exchange(ours, theirs)
+    clock.now += RETURN - 0.1
+    theirs.share.inbox.expire()
+    assert not seen
+
+    clock.now += 0.2
+    theirs.share.inbox.expire()
+    theirs.share.inbox.expire()
+    assert seen == [PROXY]
+    assert [entry.proxy for entry in theirs.pool.inflight] == ["ipv4:10.0.0.2 gateway-1"]
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["it was there before", "it comes back"])
+def test_a_replica_that_a_proxy_still_speaks_to_objects(ours, theirs, clock, early):
+    """The proxy lives; only its connection broke, or the replica ends."""
+    third = peer("cccccccc", clock)
+    seen, held = lost_at(theirs), lost_at(third)
+    there = {PROXY} if early else set()
+    third.share.inbox.holds = there.__contains__
+    ours.share.outbox.lost(PROXY)
+    exchange(ours, theirs, third)
+    if not early:
+        there.add(PROXY)
+        third.share.outbox.held(PROXY)
+    exchange(ours, theirs, third)
+    clock.now += RETURN + 0.1
+    theirs.share.inbox.expire()
+    third.share.inbox.expire()
+
+    assert seen == held == []
+
+
+def test_a_proxy_that_speaks_to_this_replica_by_then_is_not_gone(ours, theirs, clock):
+    """Whoever sees it need not be told."""
+    seen = lost_at(theirs)
+    ours.share.outbox.lost(PROXY)
+    exchange(ours, theirs)
+    theirs.share.inbox.holds = lambda proxy: proxy == PROXY
+    clock.now += RETURN + 0.1
+    theirs.share.inbox.expire()
+
+    assert seen == []
+
+
+def test_what_was_said_of_proxies_long_ago_is_history(ours, theirs, clock):
+    """A replica that starts reads of proxies that left in another life."""
+    seen = lost_at(theirs)
+    ours.share.outbox.lost(PROXY)
+    exchange(ours, theirs, age=60.0)
+    clock.now += 60
+    theirs.share.inbox.expire()
+
+    assert seen == []
+
+
+def test_a_version_that_knows_nothing_of_proxies_reads_the_rest(ours, theirs):
+    """And its batches, which end earlier, are read here: both run side by side during a rollout."""
+    ours.pick(digest(SYSTEM))
+    ours.share.outbox.lost(PROXY)
+    grown = ours.say()
+    shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(grown)[:-2])
+    longer = msgspec.msgpack.encode([*msgspec.msgpack.decode(grown), ["of a later version"]])
+    theirs.share.inbox.take(shorter, 0.0)
+    later = peer("cccccccc", Clock())
+    later.share.inbox.take(longer, 0.0)
+
+    assert loads(theirs) == loads(later) == loads(ours)

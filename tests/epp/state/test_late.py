@@ -10,7 +10,7 @@ from msgspec import structs
 from services.epp.endpoints import Metrics
 from services.epp.state.condition import Condition
 from services.epp.state.lag import Lag
-from services.epp.state.link import Link, Pacing
+from services.epp.state.link import Command, Link, Pacing
 from services.epp.state.wire import Batch, decode, encode
 from tests.epp.state.world import Peer, peer
 from tests.epp.world import Clock, address, digest
@@ -24,14 +24,17 @@ class Broken:
         self._times = times
         self.taken: list[Batch] = []
 
-    async def execute_command(self, *args: object) -> object:
-        if args[0] != "XADD":
-            return []
+    async def execute(self, *commands: Command) -> list[object]:
         if self._times:
             self._times -= 1
             self._clock.now += 4.0
             raise ConnectionError
-        data = args[-1]
+        return [self._answer(command) for command in commands]
+
+    def _answer(self, command: Command) -> object:
+        if command[0] != "XADD":
+            return []
+        data = command[-1]
         assert isinstance(data, bytes)
         self.taken.append(decode(data))
         return b"5-0"
@@ -65,10 +68,10 @@ async def test_a_batch_that_is_sent_again_says_how_late_it_is():
     ours.pick(digest(b"hello"))
     for _ in range(2):
         with pytest.raises(ConnectionError):
-            await link.write()
-    assert await link.write()
+            await link.exchange()
+    assert await link.exchange()
     ours.pick(digest(b"again"))
-    assert await link.write()
+    assert await link.exchange()
     assert [batch.late_ms for batch in client.taken] == [8000, 0]
 
 
