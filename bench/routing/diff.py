@@ -65,7 +65,7 @@ def main(old: Path, new: Path, policy: str, least: float) -> None:
             f"{change.workload:13} {change.load:6} {change.metric:11} {change.before:10.4g} -> {change.after:10.4g}  "
             f"{'worse' if change.factor < 1 else 'better'} {change.factor:.2f}"
         )
-    was, now = len(losses(means(before))), len(losses(means(after)))
+    was, now = len(losses(before)), len(losses(after))
     print(f"{len(found)} figures of {policy} moved by more than {least:.0%}; default loses {was} -> {now}")
 
 

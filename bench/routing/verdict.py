@@ -32,11 +32,20 @@ class Loss:
     value: float
     best: float
     by: str
+    seeds: tuple[float, ...]
+    """How far behind the same policy on each seed; negative where it is ahead."""
+    pays: float
+    """That policy's mean time of a request, against the default's: well above 1 it is better at this metric alone."""
 
     @property
     def behind(self) -> float:
         """How much worse, as a share of the better value; infinite where that is 0."""
-        return abs(self.value - self.best) / self.best if self.best else math.inf
+        return abs(_behind(self.metric, self.value, self.best))
+
+    @property
+    def clear(self) -> bool:
+        """Whether every one of several seeds says so: a p99 of one seed moves by tens of per cent."""
+        return len(self.seeds) > 1 and min(self.seeds) > WITHIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +60,29 @@ class Promise:
     holds: bool
 
 
-def means(results: Iterable[Result]) -> dict[Key, dict[str, float]]:
-    """Return the mean over the seeds of every number of a row."""
+def by_seed(results: Iterable[Result]) -> dict[Key, list[Row]]:
+    """Return the rows of every cell and policy, in the order of their seeds."""
     rows: dict[Key, list[Row]] = {}
-    for result in results:
+    for result in sorted(results, key=lambda result: result.cell.seed):
         cell = result.cell
         rows.setdefault((cell.workload, cell.load, cell.policy), []).append(result.row)
+    return rows
+
+
+def means(results: Sequence[Result]) -> dict[Key, dict[str, float]]:
+    """Return the mean over the seeds of every number of a row, in the order of the results."""
+    rows = by_seed(results)
     names = [name for name in Row.__struct_fields__ if name != "shed"]
+    order = dict.fromkeys((one.cell.workload, one.cell.load, one.cell.policy) for one in results)
     return {
-        key: {name: statistics.fmean(getattr(row, name) for row in group) for name in names}
-        for key, group in rows.items()
+        key: {name: statistics.fmean(getattr(row, name) for row in rows[key]) for name in names}
+        for key in order
     }
 
 
-def losses(table: Table) -> list[Loss]:
+def losses(results: Sequence[Result]) -> list[Loss]:
     """Return every metric in which the default profile is not best or within 2 %, worst first."""
+    table, rows = means(results), by_seed(results)
     found = []
     for workload, load in dict.fromkeys(key[:2] for key in table):
         mine = table[workload, load, DEFAULT]
@@ -77,7 +94,10 @@ def losses(table: Table) -> list[Loss]:
         for metric in (*LOWER, *HIGHER):
             by, best = _best(others, metric)
             if _worse(mine[metric], best, metric):
-                found.append(Loss(workload, load, metric, mine[metric], best, by))
+                pairs = zip(rows[workload, load, DEFAULT], rows[workload, load, by], strict=True)
+                seeds = tuple(_behind(metric, getattr(me, metric), getattr(it, metric)) for me, it in pairs)
+                pays = others[by]["e2e_mean"] / mine["e2e_mean"]
+                found.append(Loss(workload, load, metric, mine[metric], best, by, seeds, pays))
     return sorted(found, key=lambda loss: -loss.behind)
 
 
@@ -85,6 +105,12 @@ def _best(rows: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, fl
     better = min if metric in LOWER else max
     by = better(rows, key=lambda policy: rows[policy][metric])
     return by, rows[by][metric]
+
+
+def _behind(metric: str, value: float, best: float) -> float:
+    if not best:
+        return math.inf if value != best else 0.0
+    return (value - best if metric in LOWER else best - value) / best
 
 
 def _worse(value: float, best: float, metric: str) -> bool:

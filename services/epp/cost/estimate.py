@@ -35,8 +35,9 @@ class Prices:
 
     burden: float = 1.0
     """Seconds taken from requests that are there, against own seconds."""
-    foresight: float = 1.3
-    """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean batch."""
+    foresight: float = 2.0
+    """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean number of
+    requests at a server times the share of its time that prompts take now."""
     patience: float = 2.0
     """Own seconds after the first token that are as bad as one before it, in which there is nothing to read."""
     handling: float = 0.005
@@ -65,7 +66,8 @@ def estimate(
     at = [(server.slot, server.metrics, loads[server.slot], paces[server.slot]) for server in servers]
     counts = [_requests(load, metrics) for _, metrics, load, _ in at]
     mean = sum(counts) / len(counts)
-    coming, future = mean / typical.seconds, prices.foresight * mean**0.5
+    coming = mean / typical.seconds
+    future = prices.foresight * (mean * typical.busy(now) / len(at)) ** 0.5
     evened = _evened(counts, mean)
     costs, lasting = [], []
     for (slot, metrics, load, pace), count, even in zip(at, counts, evened, strict=True):

@@ -3,7 +3,7 @@
 Two models are learnt for the pool: seconds to the first byte against prompt tokens to compute, and seconds for each
 step against the batch, its sequences and the context that they read. A step in which prompts are computed is longer by
 these, so that they are taken out of an answer's duration before anything is learnt from it. Each server has two factors
-on the two models, which decay back to 1 without news; they are learnt once the pool's models have settled, or whichever
+(`factor`) on the two models; they are learnt once the pool's models have settled, or whichever
 server answered first would be taken for a fast one. The priors are the engine constants that SMG publishes for its
 mock worker: 8,000 prompt tokens per second, a step of 6 ms + 0.35 ms for each sequence; all that is used of them in the
 long run is their proportion. What one request taught is a `Lesson`: other replicas learn from it too.
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from services.epp.cost.terms import BOLD, Terms
+from services.epp.cost.factor import HALF_LIFE, Factor
+from services.epp.cost.terms import Terms
 from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
 from services.epp.load import Load
 from services.epp.others import Foreign
@@ -28,16 +29,11 @@ FIRST_BYTE = (0.002, 1 / 8_000)
 STEP = (0.006, 0.00035, 39e-9)
 """Seconds for a step of an empty batch, for each sequence in it, and for each token of their contexts: an H100 reads the
 128 KiB that a token of an 8B model takes in the KV cache in 39 ns."""
-GAIN = 0.03
-"""Share of the way to a new measurement that a server's factor goes."""
-HALF_LIFE = 30.0
-"""Seconds in which a factor goes half its way back to 1: a server that was avoided is tried again."""
-BOUND = math.log(16)
-"""A server counts as at most so many times slower or faster than the pool."""
-LOG_BOLD = math.log(BOLD)
 FEW = 32
 """Tokens of an answer below which its pace is mostly noise."""
 FAILURE_GAIN = 0.1
+LATELY = 1.0
+"""Seconds over which what the pool has to compute is averaged: about as long as one prompt keeps a server."""
 MOST_FAILING = 0.95
 TYPICAL_GAIN = 0.02
 """What is typical is what the last fifty requests or so were."""
@@ -75,9 +71,10 @@ class Pace:
     """LoRA adapters that fit at once."""
     adapters: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """LoRA adapters that were used there lately, least recently first."""
-    slow_prefill: float = 0.0
-    """Natural logarithm of the server's factor on the pool's line."""
-    slow_decode: float = 0.0
+    slow_prefill: Factor = field(default_factory=Factor)
+    """On the pool's seconds for prompts."""
+    slow_decode: Factor = field(default_factory=Factor)
+    """On the pool's seconds for steps."""
     failing: float = 0.0
     learnt_at: float = 0.0
 
@@ -114,6 +111,20 @@ class Typical:
     fill: float = 0.0
     """Share of its limit that an answer with a limit came to."""
     seconds: float = 4.0
+    prompts: float = 0.0
+    """Seconds in which all servers together would compute the prompts that were sent `LATELY`; older ones fade."""
+    prompts_at: float = 0.0
+    """When that was true."""
+
+    def busy(self, now: float) -> float:
+        """Return how many servers the prompts of the last second or so keep busy."""
+        return self.prompts * math.exp(min(0.0, self.prompts_at - now) / LATELY) / LATELY
+
+    def sent(self, at: float, seconds: float) -> None:
+        """Count a prompt that takes `seconds` to compute; other replicas tell of theirs late."""
+        late = max(0.0, self.prompts_at - at)
+        self.prompts = self.busy(at) * LATELY + seconds * math.exp(-late / LATELY)
+        self.prompts_at = max(self.prompts_at, at)
 
     def output(self, max_tokens: int) -> float:
         """Return how many tokens an answer limited to `max_tokens` (0: unlimited) is expected to have."""
@@ -172,7 +183,9 @@ class Fleet:
         end = at + (pace.wait(at, batch) if sequences else max(0.0, pace.busy_until - at))
         if at >= pace.begins:
             pace.begins = end - batch
-        end += request.prompt_tokens * pace.prefill
+        mine = request.prompt_tokens * pace.prefill
+        self.typical.sent(at, mine)
+        end += mine
         pace.busy_until = end
         pace.sent += request.prompt_tokens
         pace.stalled += max(0.0, request.prompt_tokens - pace.step / pace.prefill)
@@ -200,11 +213,11 @@ class Fleet:
     def looked_at(self, slot: int, places: int) -> None:
         """Note that the server at `slot` has `places` for adapters, and let old opinions of it decay."""
         pace, now = self.paces[slot], self._clock()
-        keep = 0.5 ** ((now - pace.learnt_at) / HALF_LIFE)
+        age = now - pace.learnt_at
         pace.learnt_at, pace.places = now, places
-        pace.slow_prefill *= keep
-        pace.slow_decode *= keep
-        pace.failing *= keep
+        pace.slow_prefill.age(age)
+        pace.slow_decode.age(age)
+        pace.failing *= 0.5 ** (age / HALF_LIFE)
         self._evict(pace)
         self._apply(pace)
 
@@ -241,22 +254,27 @@ class Fleet:
         prompt, answer = (1.0, end.ahead, *NOTHING), (0.0, 0.0, *batch)
         each = max(0.0, end.seconds - end.first_token - end.stalls * pace.prefill) / (tokens - 1)
         if self._model.settled:
-            first, step = end.first_token / self._model(prompt), each / self._model(answer)
-            pace.slow_prefill = _toward(pace.slow_prefill, first, 1.0)
-            pace.slow_decode = _toward(pace.slow_decode, step, min(1.0, tokens / FEW))
+            pace.slow_prefill.learn(end.first_token / self._model(prompt), 1.0)
+            pace.slow_decode.learn(each / self._model(answer), min(1.0, tokens / FEW))
         self._model.learn(prompt, end.first_token)
         self._model.learn(answer, each)
 
     def _measure_whole(self, pace: Pace, end: Lesson, prompts: tuple[float, float], answer: Batch) -> None:
-        """Learn from one time for prompts and answer: each gets the blame by its share of what was expected."""
-        whole, prefill = (*prompts, *answer), math.exp(pace.slow_prefill)
+        """Learn from one time for prompts and answer: each gets the blame by its share of what was expected.
+
+        A server that is slow is taken to be slow at both. The longer the queue, the less is known of it: how much was
+        in it is itself a guess.
+        """
+        whole = (*prompts, *answer)
         if self._model.settled:
-            first = self._model((*prompts, *NOTHING))
-            decode = self._model(whole) - first
-            mine = first * prefill + decode * math.exp(pace.slow_decode)
-            share, off = first / (first + decode), end.seconds / mine
-            pace.slow_prefill = _toward(pace.slow_prefill, prefill * off, share)
-            pace.slow_decode = _toward(pace.slow_decode, math.exp(pace.slow_decode) * off, 1 - share)
+            queue_and_own = self._model((*prompts, *NOTHING))
+            decode = self._model(whole) - queue_and_own
+            own = self._model((1.0, min(end.prompt_tokens, end.ahead), *NOTHING))
+            weight = (own + decode) / (queue_and_own + decode)
+            prefill, step = math.exp(pace.slow_prefill.log), math.exp(pace.slow_decode.log)
+            off = end.seconds / (queue_and_own * prefill + decode * step)
+            pace.slow_prefill.learn(prefill * off, weight)
+            pace.slow_decode.learn(step * off, weight)
         self._model.learn(whole, end.seconds)
 
     def _computed_since(self, entry: Entry) -> float:
@@ -271,9 +289,9 @@ class Fleet:
         if (
             end.first_token is None
             and not end.output_tokens
-            and end.seconds > expected * math.exp(pace.slow_prefill)
+            and end.seconds > expected * math.exp(pace.slow_prefill.log)
         ):
-            pace.slow_prefill = _toward(pace.slow_prefill, end.seconds / expected, 1.0)
+            pace.slow_prefill.learn(end.seconds / expected, 1.0)
 
     def _typical(self, end: Lesson) -> None:
         typical, tokens = self.typical, end.output_tokens
@@ -286,7 +304,7 @@ class Fleet:
                 typical.fill += TYPICAL_GAIN * (min(1.0, tokens / end.max_tokens) - typical.fill)
 
     def _apply(self, pace: Pace) -> None:
-        prefill, decode = math.exp(pace.slow_prefill), math.exp(pace.slow_decode)
+        prefill, decode = pace.slow_prefill.value, pace.slow_decode.value
         first, each, *step = self._model.rates
         pace.first = first * prefill
         slower, now = each * prefill / pace.prefill, self._clock()
@@ -330,10 +348,3 @@ def _lesson(entry: Entry, end: Finished, load: Load, stalls: float) -> Lesson:
 def _times(tokens: int, batch: Batch) -> Batch:
     once, sequences, context = batch
     return (tokens * once, tokens * sequences, tokens * context)
-
-
-def _toward(factor: float, ratio: float, share: float) -> float:
-    """Move a logarithmic `factor` toward what was measured, which counts as at most `BOLD` times off."""
-    error = math.log(max(ratio, 1e-9)) - factor
-    step = GAIN * share * min(max(error, -LOG_BOLD), LOG_BOLD)
-    return min(max(factor + step, -BOUND), BOUND)

@@ -36,24 +36,43 @@ def results(workload="tenants", point="near", seed=1, **changed):
 
 def test_equal_to_the_best_is_no_loss_and_neither_is_two_per_cent():
     """Nor is being behind the oracle."""
-    table = means(results(default={"ttft_p90": 20.4, "goodput": 0.98}, oracle={"ttft_p90": 1.0}))
+    found = results(default={"ttft_p90": 20.4, "goodput": 0.98}, oracle={"ttft_p90": 1.0})
 
-    assert losses(table) == []
+    assert losses(found) == []
 
 
 def test_a_loss_names_the_metric_and_the_best():
     """More time, or less of the rest, worst first."""
-    table = means(results(default={"ttft_p99": 44.0}, smg={"throughput": 550.0}, random={"ttft_p99": 39.0}))
+    found = losses(results(default={"ttft_p99": 44.0}, smg={"throughput": 550.0}, random={"ttft_p99": 39.0}))
 
-    assert [(one.metric, one.by) for one in losses(table)] == [("ttft_p99", "random"), ("throughput", "smg")]
-    assert losses(table)[0].behind == pytest.approx(5 / 39)
+    assert [(one.metric, one.by) for one in found] == [("ttft_p99", "random"), ("throughput", "smg")]
+    assert found[0].behind == pytest.approx(5 / 39)
 
 
 def test_seeds_are_averaged():
     """A loss on one seed can be a win on another."""
-    table = means(results(default={"ttft_p50": 12.0}) + results(seed=2, default={"ttft_p50": 8.0}))
+    found = results(default={"ttft_p50": 12.0}) + results(seed=2, default={"ttft_p50": 8.0})
 
-    assert losses(table) == []
+    assert losses(found) == []
+
+
+def test_a_loss_is_clear_when_every_seed_says_so():
+    """Against the same policy, by more than two per cent; one seed alone says nothing."""
+    once = results(default={"ttft_p99": 60.0, "tpot_p50": 5.5})
+    (tail, median) = losses(once + results(seed=2, default={"tpot_p50": 5.5}))
+
+    assert tail.seeds == pytest.approx((0.5, 0.0))
+    assert not tail.clear
+    assert median.seeds == pytest.approx((0.1, 0.1))
+    assert median.clear
+    assert not any(one.clear for one in losses(once))
+
+
+def test_a_loss_says_what_the_other_pays_for_it():
+    """A policy whose requests wait for a place has short times per token."""
+    (loss,) = losses(results(session={"tpot_p50": 2.5, "e2e_mean": 3000.0}))
+
+    assert loss.pays == pytest.approx(3.0)
 
 
 def test_aims_are_held_or_not():

@@ -176,13 +176,41 @@ def test_an_adapter_costs_its_load_where_it_is_not_and_a_wait_where_there_is_no_
     )
 
 
+def busy(share: float, servers: int = 2) -> Typical:
+    """Return a pool whose servers spend `share` of their time on prompts."""
+    return Typical(prompts=share * servers, prompts_at=NOW)
+
+
 def test_prompts_weigh_more_in_a_busy_pool_also_at_its_idle_server():
     """Soon it will have others to hold up: else every sibling of a burst would get a server of its own."""
     servers, loads, paces = [server(0), server(1)], [Load(), Load(requests=10)], [Pace(), Pace()]
-    alone = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0, handling=0))[0]
-    shared = estimate(JOB, servers, loads, paces, Typical(), Prices(foresight=0.5, handling=0))[0]
+    alone = estimate(JOB, servers, loads, paces, busy(0.2), Prices(foresight=0, handling=0))[0]
+    shared = estimate(JOB, servers, loads, paces, busy(0.2), Prices(foresight=0.5, handling=0))[0]
 
-    assert shared - alone == pytest.approx(0.5 * 5**0.5 * 1600 / 8000)
+    assert shared - alone == pytest.approx(0.5 * (5 * 0.2) ** 0.5 * 1600 / 8000)
+
+
+def test_a_copy_costs_no_more_than_its_own_time_where_no_prompts_are_computed():
+    """However many answers are under way: a GPU that computes no prompts has nothing to lose by one."""
+    servers, loads, paces = [server(0), server(1)], [Load(), Load(requests=10)], [Pace(), Pace()]
+    none, some = (
+        estimate(JOB, servers, loads, paces, busy(0), Prices(foresight=foresight))[0] for foresight in (0, 2)
+    )
+
+    assert none == some
+
+
+def test_siblings_of_a_burst_share_a_server_the_more_the_less_is_idle():
+    """The prompt is at the first server, which is still computing it for the six others; another server has nothing."""
+    job, loads = Job(5000, 100, {0: 4900}, NOW), [Load(requests=6, context_tokens=30_000), Load()]
+    paces, servers = [Pace(busy_until=NOW + 0.6, begins=NOW + 0.6), Pace()], [server(0), server(1)]
+
+    def moves(share: float) -> bool:
+        there, elsewhere = estimate(job, servers, loads, paces, busy(share), Prices())
+        return elsewhere < there
+
+    assert moves(0.01)
+    assert not moves(0.5)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +234,11 @@ def test_a_prefix_that_many_hold_is_copied_more_easily():
     """Its time is paid in full, what it takes from others is not."""
     servers = [server(slot, running=5) for slot in range(3)]
     loads, paces = [Load(requests=5)] * 3, [Pace()] * 3
-    one = estimate(Job(1600, 100, {0: 1600}, NOW), servers, loads, paces, Typical(), Prices())[2]
-    two = estimate(Job(1600, 100, {0: 1600, 1: 1600}, NOW), servers, loads, paces, Typical(), Prices())[2]
+    pool = busy(0.3, servers=3)
+    one = estimate(Job(1600, 100, {0: 1600}, NOW), servers, loads, paces, pool, Prices())[2]
+    two = estimate(Job(1600, 100, {0: 1600, 1: 1600}, NOW), servers, loads, paces, pool, Prices())[2]
 
-    stalls, later = 5 * Prices().burden, 5**0.5 * Prices().foresight
+    stalls, later = 5 * Prices().burden, (5 * 0.3) ** 0.5 * Prices().foresight
 
     assert one - two == pytest.approx(0.5 * 1600 / 8000 * (stalls + later))
 

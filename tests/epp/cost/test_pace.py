@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -136,9 +137,9 @@ def test_a_client_that_left_before_the_answer_tells_only_that_it_took_long(clock
     fleet = fleet_of(1, clock)
     left = replace(END, outcome=EndOutcome.CLIENT_LEFT, status=0)
     fleet.finished(entry(0), replace(left, seconds=0.01), Load(requests=1))
-    assert fleet.paces[0].slow_prefill == 0
+    assert fleet.paces[0].slow_prefill.log == 0
     fleet.finished(entry(0), replace(left, seconds=30), Load(requests=1))
-    assert fleet.paces[0].slow_prefill > 0
+    assert fleet.paces[0].slow_prefill.log > 0
 
 
 def test_prompts_queue_up_and_are_worked_off(clock):
@@ -205,6 +206,44 @@ def test_a_newcomer_is_as_fast_as_the_pool(clock):
 
     assert fleet.paces[0].prefill == pytest.approx(1 / 8000 / 9.5, rel=0.4)
     assert fleet.paces[0].busy_until == 0
+
+
+def test_how_busy_prompts_keep_a_pool_fades_in_a_second(clock):
+    """Two prompts of half a second each: one server's worth; nothing of it is left after ten."""
+    fleet = fleet_of(2, clock)
+    for slot in range(2):
+        fleet.sent(entry(slot, prompt=4000, batch=0))
+
+    assert fleet.typical.busy(clock.now) == pytest.approx(1.0)
+    assert fleet.typical.busy(clock.now + 1) == pytest.approx(1 / math.e)
+    assert fleet.typical.busy(clock.now + 10) < 1e-4
+
+
+def test_what_is_told_late_has_faded_by_as_much():
+    """Another replica's prompt of two seconds ago, and the order does not matter."""
+    late, ordered = Typical(), Typical()
+    for at in (12.0, 10.0):
+        late.sent(at, 0.5)
+    for at in (10.0, 12.0):
+        ordered.sent(at, 0.5)
+
+    assert late.busy(13.0) == pytest.approx(ordered.busy(13.0))
+
+
+def test_behind_a_long_queue_little_is_learnt_of_a_server(clock):
+    """How much was in the queue is itself a guess, so that twice the time need not mean half the speed."""
+    found = []
+    for ahead in (800, 80_000):
+        fleet, rng = fleet_of(2, clock), random.Random(6)
+        for number in range(40):
+            serve(fleet, number % 2, 1.0, rng, streamed=False)
+        one = replace(entry(0, prompt=800), ahead=ahead)
+        known = fleet.paces[0].slow_decode.log
+        end = replace(END, seconds=2 * (ahead / 8000 + 100 * 0.0074), output_tokens=100)
+        fleet.finished(one, end, Load(requests=4))
+        found.append(fleet.paces[0].slow_decode.log - known)
+
+    assert found[0] > 5 * found[1] > 0
 
 
 @pytest.mark.parametrize(

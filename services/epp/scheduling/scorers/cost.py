@@ -22,8 +22,9 @@ class Cost:
     """Relative; what the estimate cannot tell apart must not be told apart by the order of the list."""
     burden: float = 1.0
     """Seconds that the request takes from those that are there, against seconds of its own."""
-    foresight: float = 1.3
-    """The same for those that the pool will have there soon: so many times the root of the mean batch."""
+    foresight: float = 2.0
+    """The same for those that the pool will have there soon: so many times the root of the mean batch and the share of
+    time that prompts take now."""
     patience: float = 2.0
     """Seconds after the first token that are as bad as one before it."""
     handling_seconds: float = 0.005
