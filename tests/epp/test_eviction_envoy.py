@@ -134,12 +134,14 @@ async def test_one_that_waited_itself_is_taken_back_as_well(tmp_path):
             client = Client(session, port, admin)
             await client.ready()
             await until(lambda: total(parts, "epp_inflight_requests") == 0)
+            ended = total(parts, "epp_releases_total", by="access_log")
             short = group.create_task(client.ask("batch", 200))
             await until(lambda: total(parts, "epp_inflight_requests") == 1)
             long = group.create_task(client.ask("batch", 100_000))
             await until(lambda: total(parts, "epp_inflight_requests") == 2)
             waited = group.create_task(client.ask("batch", 100_000))
             await short
+            await until(lambda: total(parts, "epp_releases_total", by="access_log") == ended + 1)
             await until(lambda: total(parts, "epp_inflight_requests") == 2)
             assert (await client.ask("high", 1))[0] == 200
             assert (await waited)[0] == 429
