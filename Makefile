@@ -46,6 +46,7 @@ lock: ## write requirements/*.txt again from pyproject.toml (needs uv)
 
 bench: setup ## measure decision cost and the chain's overhead; writes bench/results
 	@$(PY) -m bench.micro
+	@$(PY) -m bench.picker_cpu
 	@$(PY) -m bench.overhead
 
 bench-safety: setup ## judge labelled sets with the safety rules; SETS=DIR has them (docs/safety-quality.md)

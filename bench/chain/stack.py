@@ -45,7 +45,7 @@ def running(rows: Sequence[Row] = ROWS) -> Iterator[Stack]:
     """Start everything on free ports of loopback, wait until each row answers, and stop everything at the end."""
     with contextlib.ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
-        free = _free_ports(12 + 2 * len(rows))
+        free = free_ports(12 + 2 * len(rows))
         ports = Ports(free.pop(), free.pop(), free.pop(), free.pop(), (free.pop(), free.pop()))
         services = {
             name: _start(cleanup, folder / f"{name}.log", command)
@@ -129,7 +129,7 @@ def _ask(port: int) -> Exception | None:
     return None
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free now; all are held at once, so that none is handed out twice."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

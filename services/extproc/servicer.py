@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import TypeVar
 
 import grpc
 
@@ -18,6 +20,7 @@ from services.extproc.observe import Observer
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+T = TypeVar("T")
 
 
 class Servicer:
@@ -61,12 +64,8 @@ class Servicer:
             await _send(context, await conversation.receive(wire.decode(data)))
             if conversation.over:
                 return
-            if conversation.waiting:
-                data = await _patiently(conversation, context)
-            elif conversation.revocable:
-                data = await _revocably(conversation, context)
-            else:
-                data = await context.read()
+            busy = conversation.waiting or conversation.revocable
+            data = await (_attentively(conversation, context) if busy else context.read())
 
 
 async def _send(context: Context, replies: Iterable[Reply]) -> None:
@@ -75,40 +74,35 @@ async def _send(context: Context, replies: Iterable[Reply]) -> None:
             await context.write(piece)
 
 
-async def _patiently(conversation: Conversation, context: Context) -> object:
-    """Wait for a decision that takes its time and send it; return what was read next.
+async def _attentively(conversation: Conversation, context: Context) -> object:
+    """Return what is read next; meanwhile send a decision that takes its time, or that takes the request back.
 
     Envoy half-closes at once when its client leaves, and resets the stream a second later: reading meanwhile tells.
     """
-    # Two tasks that end in this block: a TaskGroup would wrap the ProtocolError that the caller waits for.
-    reading = asyncio.ensure_future(context.read())  # noqa: TID251 - see above
-    deciding = asyncio.ensure_future(conversation.resume())  # noqa: TID251 - see above
-    try:
-        await asyncio.wait((reading, deciding), return_when=asyncio.FIRST_COMPLETED)
-        if reading.done() and not isinstance(reading.result(), bytes):
-            return None
-        await _send(context, await deciding)
+    async with _owned(context.read()) as reading:
+        if conversation.waiting:
+            async with _owned(conversation.resume()) as deciding:
+                await asyncio.wait((reading, deciding), return_when=asyncio.FIRST_COMPLETED)
+                if reading.done() and not isinstance(reading.result(), bytes):
+                    return None
+                await _send(context, await deciding)
+        if conversation.revocable:
+            async with _owned(conversation.revoked()) as revoking:
+                await asyncio.wait((reading, revoking), return_when=asyncio.FIRST_COMPLETED)
+                if revoking.done():
+                    await _send(context, revoking.result())
         return None if conversation.over else await reading
-    finally:
-        reading.cancel()
-        deciding.cancel()
-        await asyncio.wait((reading, deciding))
 
 
-async def _revocably(conversation: Conversation, context: Context) -> object:
-    """Return what was read next, unless the request is taken back before: Envoy takes our answer for the server's."""
-    reading = asyncio.ensure_future(context.read())  # noqa: TID251 - as above
-    revoking = asyncio.ensure_future(conversation.revoked())  # noqa: TID251 - as above
+@contextlib.asynccontextmanager
+async def _owned(work: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
+    """Run `work` beside the block and no longer. A TaskGroup would wrap the ProtocolError that the caller waits for."""
+    task = asyncio.ensure_future(work)  # noqa: TID251 - see above
     try:
-        await asyncio.wait((reading, revoking), return_when=asyncio.FIRST_COMPLETED)
-        if not revoking.done():
-            return reading.result()
-        await _send(context, revoking.result())
-        return None if conversation.over else await reading
+        yield task
     finally:
-        reading.cancel()
-        revoking.cancel()
-        await asyncio.wait((reading, revoking))
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 def initial_metadata(context: Context) -> dict[str, str]:

@@ -120,6 +120,38 @@ async def test_the_waiting_one_is_served_and_the_other_is_told_at_once(tmp_path)
     assert stats.get("spurious_msgs_received", 0) == stats.get("streams_failed", 0) == 0
 
 
+async def test_one_that_waited_itself_is_taken_back_as_well(tmp_path):
+    """Its stream has been open for longer; the server stops working on it all the same."""
+    async with (
+        serve(Settings(model="m")) as server,
+        picker(parse(CONFIG % server.url, EndpointPickerConfig)) as running,
+    ):
+        ports, parts = running
+        await until(lambda: parts.readiness.ready)
+        port, admin = any_port(43), free_port()
+        config = gateway(ports.grpc, port, admin, waits=True)
+        async with envoy(config, tmp_path), aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+            client = Client(session, port, admin)
+            await client.ready()
+            await until(lambda: total(parts, "epp_inflight_requests") == 0)
+            ended = total(parts, "epp_releases_total", by="access_log")
+            short = group.create_task(client.ask("batch", 200))
+            await until(lambda: total(parts, "epp_inflight_requests") == 1)
+            long = group.create_task(client.ask("batch", 100_000))
+            await until(lambda: total(parts, "epp_inflight_requests") == 2)
+            waited = group.create_task(client.ask("batch", 100_000))
+            await short
+            await until(lambda: total(parts, "epp_releases_total", by="access_log") == ended + 1)
+            await until(lambda: total(parts, "epp_inflight_requests") == 2)
+            assert (await client.ask("high", 1))[0] == 200
+            assert (await waited)[0] == 429
+            while await aborted(session, server.url) < 1:  # noqa: ASYNC110 - another process would have no event
+                await asyncio.sleep(0.01)
+            assert not long.done()
+            long.cancel()
+    assert total(parts, "epp_evictions_total") == 1
+
+
 async def test_where_envoy_closes_the_stream_with_the_pick_nothing_is_taken_back(tmp_path):
     """As in a filter that skips the answer's head: the request waits its turn."""
     async with (

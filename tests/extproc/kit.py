@@ -128,11 +128,12 @@ class Patient(Fake):
 
 
 class Lender(Fake):
-    """Lets requests go, and takes one back once `taken` is set; `last`: wants nothing of answers."""
+    """Lets requests go, and takes one back once `taken` is set; `last`: wants nothing of answers; `waits`: before it goes."""
 
-    def __init__(self, *, last: bool = False) -> None:
+    def __init__(self, *, last: bool = False, waits: bool = False) -> None:
         super().__init__()
         self.last = last
+        self.waits = waits
         self.taken, self.ended = asyncio.Event(), asyncio.Event()
         self.cancelled = 0
 
@@ -144,7 +145,10 @@ class LentExchange(Exchange):
     def __init__(self, lender: Lender) -> None:
         self._lender = lender
 
-    async def request(self, request: Request) -> Forward:
+    async def request(self, request: Request) -> Forward | Wait:
+        return Wait(5.0) if self._lender.waits else Forward(last=self._lender.last)
+
+    async def waited(self) -> Forward:
         return Forward(last=self._lender.last)
 
     @property

@@ -29,15 +29,20 @@ async def sent(lender: Lender, channel: grpc.aio.Channel) -> Stream:
     """Open a stream whose request has gone on."""
     stream = Stream(channel)
     await stream.say(request_headers=POST, protocol_config=NONE)
+    if lender.waits:
+        more = await stream.hear()
+        assert more is not None
+        assert more.override_message_timeout.seconds == 5
     reply = await stream.hear()
     assert reply is not None
     assert reply.WhichOneof("response") == "request_headers"
     return stream
 
 
-async def test_a_request_is_taken_back_in_the_services_own_words():
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_request_is_taken_back_in_the_services_own_words(waits):
     """Without a message of Envoy's to answer; then nothing more is owed."""
-    lender = Lender()
+    lender = Lender(waits=waits)
     async with served(lender) as ports, connected(ports.grpc) as channel:
         stream = await sent(lender, channel)
         lender.taken.set()
@@ -48,9 +53,10 @@ async def test_a_request_is_taken_back_in_the_services_own_words():
     assert [(end.outcome, end.reason) for end in lender.ends] == [(Outcome.REJECTED, "evicted")]
 
 
-async def test_an_answer_that_begins_ends_the_chance():
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_answer_that_begins_ends_the_chance(waits):
     """Nobody waits any more; what is decided later changes nothing."""
-    lender = Lender()
+    lender = Lender(waits=waits)
     async with served(lender) as ports, connected(ports.grpc) as channel:
         stream = await sent(lender, channel)
         await stream.say(response_headers=OK)
@@ -66,10 +72,11 @@ async def test_an_answer_that_begins_ends_the_chance():
     assert [end.outcome for end in lender.ends] == [Outcome.FORWARDED]
 
 
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("resets", [False, True])
-async def test_a_client_that_leaves_ends_the_wait(resets):
+async def test_a_client_that_leaves_ends_the_wait(resets, waits):
     """Envoy half-closes, or resets."""
-    lender = Lender()
+    lender = Lender(waits=waits)
     async with served(lender) as ports, connected(ports.grpc) as channel:
         stream = await sent(lender, channel)
         if resets:
@@ -81,9 +88,10 @@ async def test_a_client_that_leaves_ends_the_wait(resets):
     assert len(lender.ends) == 1
 
 
-async def test_nothing_is_waited_for_after_the_last_word():
+@pytest.mark.parametrize("waits", [False, True])
+async def test_nothing_is_waited_for_after_the_last_word(waits):
     """The server closes the stream, where no body mode makes Envoy need it."""
-    lender = Lender(last=True)
+    lender = Lender(last=True, waits=waits)
     async with served(lender) as ports, connected(ports.grpc) as channel:
         stream = await sent(lender, channel)
         assert await stream.hear() is None
