@@ -13,7 +13,6 @@ from bench.replicas.readings import Buckets, RedisUse
 from bench.replicas.stack import Setup
 from tools.workload.requests import TimedRequest
 
-
 SHARED, ALONE = "shared", "alone"
 
 
