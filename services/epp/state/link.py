@@ -97,6 +97,8 @@ class Link:
         share.outbox.urgent = self._hurry
         self._unsent: tuple[Batch, float] | None = None
         """What did not get through yet, and since when."""
+        self._size = 0
+        """Of the batch on its way, in bytes."""
         self._beat: Id | None = None
         """The last heartbeat."""
         self._beat_at = LONG_AGO
@@ -170,7 +172,7 @@ class Link:
         if batch is None:
             return {}
         share, data = self._share, encode(batch)
-        share.bytes += len(data)
+        self._size = len(data)
         commands: dict[str, Command] = {}
         if batch.whole and self._beat is not None:
             beat = text_of(self._beat)
@@ -203,6 +205,7 @@ class Link:
             return
         now, id_ = self._clock(), id_of(answers["tell"])
         self._unsent, self._own = None, id_
+        self._share.bytes += self._size
         self._offset.hear(id_[0] / 1000, began, now)
         self._lag.sent(batch, began, now)
         if id_ < self._last:
@@ -214,7 +217,7 @@ class Link:
     def _answered(self, answers: dict[str, object]) -> object:
         for id_, _ in entries_of(answers.get("newest", [])):
             if not self._offset.known:
-                self._offset.hear(id_[0] / 1000, self._clock(), self._clock())
+                self._offset.guess(id_[0] / 1000, self._clock())
         return answers["read"]
 
     async def _heard(self, answer: object) -> bool:
