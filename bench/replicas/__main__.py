@@ -26,6 +26,7 @@ from tools.gateway.ports import PortError
 RESULT = Path(__file__).parents[1] / "results/replicas.json"
 REPLICAS = (1, 2, 4, 8)
 TRACE_RATE = 1.5
+LOADS, STATES = ("conversations", "trace"), (scaling.SHARED, scaling.ALONE)
 MOST_COMPARED = 2
 """More pickers, twice, on two cores would measure the machine."""
 Measurement = Callable[[Setup, Path], Awaitable[tuple[str, Sequence[object]]]]
@@ -42,6 +43,8 @@ class Load:
     seed: int
     rounds: int
     faults: Sequence[str]
+    loads: Sequence[str]
+    states: Sequence[str]
 
 
 @click.command()
@@ -56,6 +59,24 @@ class Load:
 @click.option("--replicas", default=",".join(map(str, REPLICAS)), show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--rounds", default=6, show_default=True, help="Of the comparison of CPU time.")
+@click.option(
+    "--load",
+    "loads",
+    multiple=True,
+    type=click.Choice(LOADS),
+    default=LOADS,
+    show_default=True,
+    help="Of scaling; repeatable.",
+)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES),
+    default=STATES,
+    show_default=True,
+    help="Of scaling; repeatable.",
+)
 @click.option(
     "--fault",
     "faults",
@@ -78,6 +99,8 @@ def main(
     seed: int,
     rounds: int,
     faults: tuple[str, ...],
+    loads: tuple[str, ...],
+    states: tuple[str, ...],
     port_offset: int,
     trace: Path | None,
     output: Path,
@@ -85,7 +108,7 @@ def main(
     """Measure PARTS (virtual, scaling, cost, faults; all without any) and print tables; parts that are not run keep their results."""
     found = trace or (traffic.PUBLISHED if traffic.PUBLISHED.exists() else traffic.STAND_IN)
     counts = [int(count) for count in replicas.split(",")]
-    measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds, faults))
+    measurements = _measurements(Load(seconds, rate, found, counts, seed, rounds, faults, loads, states))
     results = msgspec.json.decode(output.read_bytes(), type=dict[str, object]) if output.exists() else {}
     results["machine"] = machine()
     for part in parts or measurements:
@@ -124,7 +147,8 @@ def _measurements(load: Load) -> Mapping[str, Measurement]:
             "conversations": traffic.chats(load.seconds, rate=load.rate, seed=load.seed),
             "trace": traffic.trace(load.trace, load.seconds, rate=TRACE_RATE * load.rate),
         }
-        rows = await scaling.table(loads, load.replicas, base, folder / "run")
+        chosen = {name: loads[name] for name in load.loads}
+        rows = await scaling.table(chosen, load.replicas, base, folder / "run", load.states)
         return scaling.markdown(rows), rows
 
     async def measure_cost(base: Setup, folder: Path) -> tuple[str, Sequence[object]]:

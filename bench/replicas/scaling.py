@@ -13,6 +13,8 @@ from bench.replicas.readings import Buckets, RedisUse
 from bench.replicas.stack import Setup
 from tools.workload.requests import TimedRequest
 
+SHARED, ALONE = "shared", "alone"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -81,13 +83,17 @@ async def measure(setup: Setup, load: str, requests: Sequence[TimedRequest], fol
 
 
 async def table(
-    loads: Mapping[str, Sequence[TimedRequest]], replicas: Sequence[int], base: Setup, folder: Path
+    loads: Mapping[str, Sequence[TimedRequest]],
+    replicas: Sequence[int],
+    base: Setup,
+    folder: Path,
+    states: Sequence[str],
 ) -> list[Row]:
-    """Measure every load on every number of replicas, shared and, from two on, alone."""
+    """Measure every load on every number of replicas, in the `states` shared and, from two on, alone."""
     rows = []
     for load, requests in loads.items():
         for count in replicas:
-            for shared in (True, False) if count > 1 else (True,):
+            for shared in [state == SHARED for state in states if count > 1 or state == SHARED]:
                 name = f"{load}, {count} replicas, {'shared' if shared else 'alone'}"
                 setup = dataclasses.replace(base, replicas=count, shared=shared)
                 rows.append(await measure(setup, load, requests, folder))
@@ -123,7 +129,7 @@ def markdown(rows: Sequence[Row]) -> str:
         cells = (
             row.load,
             row.replicas,
-            "shared" if row.shared else "alone",
+            SHARED if row.shared else ALONE,
             f"{row.hit_rate:.1%}",
             f"{row.hit_rate / one[row.load].hit_rate:.3f}" if row.load in one else "",
             f"{row.busiest_requests:.2f}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -200,3 +202,31 @@ def test_what_nobody_understands_is_counted_and_left_out(parts, redis):
     wait_until(lambda: figures(parts, "epp_state_unreadable_total") == [3, 3], "both have seen all three")
     assert ask(parts, 30) == {200: 30}
     agree(parts)
+
+
+def test_an_envoy_that_is_killed_has_nothing_in_flight_at_any_replica(parts):
+    """Those that held no stream of it are told by those that did. No server can say that it runs nothing any more."""
+    servers = [command.name for command in parts.plan.servers]
+    wait_until(lambda: sum(figures(parts, "epp_inflight_requests")) == 0, "nothing is in flight")
+    for server in servers:
+        parts.signal(server, signal.SIGSTOP)
+    asking = threading.Thread(target=ask, args=(parts, 8))
+    asking.start()
+    try:
+        wait_until(lambda: sum(figures(parts, "epp_inflight_requests")) == 8, "all of them are in flight")
+        parts.kill("envoy")
+        wait_until(lambda: figures(parts, "epp_inflight_requests") == [0, 0], "nobody counts them any more")
+        assert sum(releases(parts, replica, "proxy_gone") for replica in REPLICAS) == 8
+    finally:
+        for server in servers:
+            parts.signal(server, signal.SIGCONT)
+        asking.join()
+        parts.start("envoy")
+    wait_until(lambda: ask(parts, 1) == {200: 1}, "the gateway works", deadline=90)
+
+
+def releases(parts: Parts, replica: str, by: str) -> float:
+    """Return how many requests a replica took off for this reason."""
+    text = httpx.get(parts.gateway.metrics[replica]).text
+    found = re.findall(rf'^epp_releases_total{{by="{by}",pool="llama"}} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, found))

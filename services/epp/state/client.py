@@ -59,6 +59,10 @@ class Server:
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             answers = [await _answer(connection) for _ in commands]
+        except (ConnectionFailed, OSError):
+            for other in self._idle:  # what broke one has most likely broken all
+                await other.disconnect(nowait=True)
+            raise
         finally:
             self._idle.append(connection)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):

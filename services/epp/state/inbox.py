@@ -23,7 +23,7 @@ FRESH = 5.0
 """Seconds in which a prompt counts as work of its server: one that is told of later, after Redis was gone, is done."""
 INSTRUCTIVE = 300.0
 """Seconds in which a request teaches how its server fares: what servers were like before is of no use."""
-RETURN = 1.0
+RETURN = 0.7
 """Seconds in which a proxy that lives opens a stream again somewhere: Envoy's first pause is half a second at most."""
 
 

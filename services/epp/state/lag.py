@@ -28,6 +28,10 @@ class Offset:
         else:
             self._took *= LOOSER
 
+    def guess(self, theirs: float, now: float) -> None:
+        """Note that `theirs` is past there, for want of anything better."""
+        self.known, self._ahead = True, theirs - now
+
     def age(self, theirs: float, now: float) -> float:
         """Return how long ago it was `theirs` in Redis."""
         return max(0.0, now + self._ahead - theirs)

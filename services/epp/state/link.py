@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from services.epp.state.condition import Condition
 from services.epp.state.lag import Lag, Offset
 from services.epp.state.lease import encode_lease
+from services.epp.state.pace import Pace
 from services.epp.state.replies import BEGINNING, Id, entries_of, first_of, id_of, text_of
 from services.epp.state.share import Share
 from services.epp.state.wire import FIELD, Batch, encode
@@ -59,7 +60,7 @@ class Pacing:
     timeout: float = 1.0
     """Of one operation."""
     batch: float = 0.02
-    """Between two writes, and between two reads: what comes meanwhile goes together."""
+    """Between two writes, and between two reads, on average: what comes meanwhile goes together."""
     lease: float = 3.0
     length: int = 100_000
     """Batches that the stream keeps."""
@@ -96,9 +97,12 @@ class Link:
         share.outbox.urgent = self._hurry
         self._unsent: tuple[Batch, float] | None = None
         """What did not get through yet, and since when."""
+        self._size = 0
+        """Of the batch on its way, in bytes."""
         self._beat: Id | None = None
         """The last heartbeat."""
-        self._wrote_at = self._beat_at = self._read_at = LONG_AGO
+        self._beat_at = LONG_AGO
+        self._writes, self._reads = Pace(pacing.batch), Pace(pacing.batch)
         self._last: Id = BEGINNING
         self._own: Id = BEGINNING
         """What we wrote last."""
@@ -130,14 +134,14 @@ class Link:
             self._condition.forget(part)
 
     async def exchange(self) -> bool:
-        """Tell what there is to tell, take in what others told; return whether there was anything."""
+        """Tell what there is to tell, take in what others told; return whether it is too soon to listen for more."""
         batch = self._next()
         commands = {**self._telling(batch), **self._asking()}
         if not commands:
             return False
         began = self._clock()
         if batch is not None:
-            self._wrote_at = began
+            self._writes.went(began)
         answers = dict(zip(commands, await self._do(*commands.values()), strict=True))
         refusals = [answer for answer in answers.values() if isinstance(answer, RedisError)]
         good = {name: answer for name, answer in answers.items() if not isinstance(answer, RedisError)}
@@ -148,7 +152,7 @@ class Link:
             heard = await self._heard(self._answered(good))
         if refusals:
             raise refusals[0]
-        return batch is not None or heard
+        return heard or (batch is not None and self._reads.due > self._clock())
 
     def _next(self) -> Batch | None:
         """Return the batch that is to be told now, which may be one that did not get through."""
@@ -168,7 +172,7 @@ class Link:
         if batch is None:
             return {}
         share, data = self._share, encode(batch)
-        share.bytes += len(data)
+        self._size = len(data)
         commands: dict[str, Command] = {}
         if batch.whole and self._beat is not None:
             beat = text_of(self._beat)
@@ -201,6 +205,7 @@ class Link:
             return
         now, id_ = self._clock(), id_of(answers["tell"])
         self._unsent, self._own = None, id_
+        self._share.bytes += self._size
         self._offset.hear(id_[0] / 1000, began, now)
         self._lag.sent(batch, began, now)
         if id_ < self._last:
@@ -212,13 +217,13 @@ class Link:
     def _answered(self, answers: dict[str, object]) -> object:
         for id_, _ in entries_of(answers.get("newest", [])):
             if not self._offset.known:
-                self._offset.hear(id_[0] / 1000, self._clock(), self._clock())
+                self._offset.guess(id_[0] / 1000, self._clock())
         return answers["read"]
 
     async def _heard(self, answer: object) -> bool:
         """Take in what a read got; return whether others told anything."""
         share, heard = self._share, self._share.inbox.heard
-        self._read_at = self._clock()
+        self._reads.went(self._clock())
         entries, news = first_of(answer), False
         turn = heard.entries
         for id_, data in entries:
@@ -227,7 +232,7 @@ class Link:
                 turn = heard.entries
                 await asyncio.sleep(0)
         if len(entries) >= PAGE:
-            self._read_at = LONG_AGO  # there is more: go on at once
+            self._reads.hurry()  # there is more
             return True
         share.inbox.expire()
         if not share.warm:
@@ -256,7 +261,7 @@ class Link:
             await self._woken(left)
 
     def _due(self) -> float:
-        return (self._wrote_at if self._urgent else self._read_at) + self._pacing.batch
+        return self._writes.due if self._urgent else self._reads.due
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         """Wait for the first news, ours or others'; no longer than what is not urgent may wait."""
@@ -267,9 +272,10 @@ class Link:
             await self._woken(LAZY)
         if self._came is not None:
             (answer,), self._came, self._listens = self._came, None, False
-            if isinstance(answer, Exception):
-                raise answer
-            await self._heard(answer)
+            if not isinstance(
+                answer, Exception
+            ):  # else the next exchange asks, and knows whether Redis is away
+                await self._heard(answer)
 
     async def _blocked(self) -> None:
         """Wait in Redis until there is something new, or no longer."""

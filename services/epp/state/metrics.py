@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from services.epp.state.lag import Lag
 from services.epp.state.share import Share
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.045, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 
 
 class Lags:

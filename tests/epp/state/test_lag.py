@@ -37,6 +37,15 @@ def test_slow_answers_are_believed_when_no_others_come():
     assert offset.age(1200.0, 1100.0) == pytest.approx(0.5)
 
 
+def test_a_guess_gives_way_to_any_answer():
+    """The newest entry of a stream may be hours old."""
+    offset = Offset()
+    offset.guess(900.0, 1000.0)
+    assert offset.known
+    offset.hear(1100.25, 1000.0, 1000.5)
+    assert offset.age(1100.0, 1000.5) == pytest.approx(0.5)
+
+
 def test_what_is_visible_is_counted_from_the_pick():
     """It waited here, then for Redis, then there; a batch without picks says only how long it took to come."""
     seen: list[float] = []

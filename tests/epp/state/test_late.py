@@ -69,9 +69,9 @@ async def test_a_batch_that_is_sent_again_says_how_late_it_is():
     for _ in range(2):
         with pytest.raises(ConnectionError):
             await link.exchange()
-    assert await link.exchange()
+    await link.exchange()
     ours.pick(digest(b"again"))
-    assert await link.exchange()
+    await link.exchange()
     assert [batch.late_ms for batch in client.taken] == [8000, 0]
 
 
