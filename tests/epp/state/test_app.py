@@ -144,7 +144,9 @@ async def test_a_new_picker_is_warm_before_it_takes_requests(server):
         async with running(server.url, one.address) as ours:
             told = ours.value("epp_state_publish_seconds_count")
             ours.pick(prompt)
-            await until(lambda: ours.value("epp_state_publish_seconds_count") > told + 1)  # one may be on its way
+            await until(
+                lambda: ours.value("epp_state_publish_seconds_count") > told + 1
+            )  # one may be on its way
         async with running(server.url, one.address) as new:
             matched = new.pool.prefixes.match(prompt.blocks)
             requests = new.pool.inflight.others.requests
