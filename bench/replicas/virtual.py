@@ -224,7 +224,7 @@ class Load:
 
 LOADS: Mapping[str, Load] = {
     "conversations": Load("tenants", 1.0, seeds=3),
-    "trace": Load("conversation", 15.0, seeds=1, even=True),
+    "trace": Load("conversation", 3.0, seeds=2, even=True),
     "trace, its own times": Load("conversation", 15.0, seeds=1),
 }
 

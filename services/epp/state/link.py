@@ -259,6 +259,7 @@ class Link:
         """Wait until it is time for the next exchange: urgent news wait for the last write only."""
         while (left := self._due() - self._clock()) > 0:
             await self._woken(left)
+            await self._collect()
 
     def _due(self) -> float:
         return self._writes.due if self._urgent else self._reads.due
@@ -270,12 +271,15 @@ class Link:
             tasks.create_task(self._blocked())
         if not self._urgent and self._came is None:
             await self._woken(LAZY)
-        if self._came is not None:
-            (answer,), self._came, self._listens = self._came, None, False
-            if not isinstance(
-                answer, Exception
-            ):  # else the next exchange asks, and knows whether Redis is away
-                await self._heard(answer)
+        await self._collect()
+
+    async def _collect(self) -> None:
+        """Take in what the read got that waited, if it is back."""
+        if self._came is None:
+            return
+        (answer,), self._came, self._listens = self._came, None, False
+        if not isinstance(answer, Exception):  # else the next exchange asks, and knows whether Redis is away
+            await self._heard(answer)
 
     async def _blocked(self) -> None:
         """Wait in Redis until there is something new, or no longer."""
