@@ -31,7 +31,7 @@ class Capacity(msgspec.Struct, frozen=True):
     oracle: float
 
 
-class Cell(msgspec.Struct, frozen=True):
+class Cell(msgspec.Struct, frozen=True, array_like=True):
     """One run to be made."""
 
     workload: str
@@ -44,7 +44,7 @@ class Cell(msgspec.Struct, frozen=True):
     """Against the workload's usual number of requests."""
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, array_like=True):
     """One run that was made."""
 
     cell: Cell

@@ -18,7 +18,7 @@ FEW = 8
 """Tokens of an answer below which a mean time per token says nothing."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One run after its warm-up. Times in milliseconds."""
 
     requests: int
