@@ -100,14 +100,14 @@ def _losses(results: Sequence[Result]) -> str:
         for loss in shown
     ]
     text = (
-        f"The default profile is best, or within {WITHIN:.0%} of the best policy but the oracle, in "
+        f"The default profile is best, or within {100 * WITHIN:g} % of the best policy but the oracle, in "
         f"{compared - len(found)} of {compared} figures."
     )
     if several:
-        text += f" In {clear} it is behind by more than that on every seed (bold); the rest is within what seeds differ by."
+        text += f" In {clear} it is behind by more than that on every seed (bold), in the rest not on all of them."
+    text += " *Its mean time* is that policy's mean time of a request against the default's."
     if len(found) > len(shown):
         text += f" The {len(shown)} furthest behind{', bold ones first' if several else ''}:"
-    text += " *Its mean time* is that policy's mean time of a request against the default's."
     return f"{text}\n\n{grid(head, rows, 3)}" if rows else text
 
 
