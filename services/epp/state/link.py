@@ -223,7 +223,6 @@ class Link:
     async def _heard(self, answer: object) -> bool:
         """Take in what a read got; return whether others told anything."""
         share, heard = self._share, self._share.inbox.heard
-        self._reads.went(self._clock())
         entries, news = first_of(answer), False
         turn = heard.entries
         for id_, data in entries:
@@ -231,6 +230,8 @@ class Link:
             if heard.entries - turn > TURN:
                 turn = heard.entries
                 await asyncio.sleep(0)
+        if news:  # a read that brought none, or our own, is no reason for others' news to wait
+            self._reads.went(self._clock())
         if len(entries) >= PAGE:
             self._reads.hurry()  # there is more
             return True
