@@ -96,7 +96,13 @@ async def running(
         await enter(health.following())
         probes = await enter(_health_port(health, listen, limits))
         budget = Budget(limits.held_bytes)
-        servicer = Servicer(app.service, body_limit=limits.body_bytes, budget=budget, observer=observer)
+        servicer = Servicer(
+            app.service,
+            body_limit=limits.body_bytes,
+            budget=budget,
+            observer=observer,
+            readiness=parts.readiness,
+        )
         handlers = [servicer.handler(), *app.handlers]
         server = await enter(grpc_server(handlers, limits, grace=listen.grace_seconds))
         health.add_to(server)

@@ -16,6 +16,7 @@ from services.extproc.errors import ProtocolError
 from services.extproc.exchange import PEER, Service
 from services.extproc.messages import Reply
 from services.extproc.observe import Observer
+from services.extproc.readiness import Readiness
 
 SERVICE_NAME = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -26,7 +27,10 @@ T = TypeVar("T")
 class Servicer:
     """Answers `Process` for one service. Messages pass as bytes: `wire` alone knows protobuf."""
 
-    def __init__(self, service: Service, *, body_limit: int, budget: Budget, observer: Observer) -> None:
+    def __init__(
+        self, service: Service, *, body_limit: int, budget: Budget, observer: Observer, readiness: Readiness
+    ) -> None:
+        self._readiness = readiness
         self._service = service
         self._body_limit = body_limit
         self._budget = budget
@@ -42,6 +46,9 @@ class Servicer:
 
         `read` and `write` cost 8 % less than the async generators that gRPC also offers.
         """
+        if not self._readiness.ready:
+            # A proxy may not have noticed that this process was away; it can ask another replica, as nothing was answered.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not ready")
         conversation = Conversation(
             self._service,
             {**initial_metadata(context), PEER: context.peer()},

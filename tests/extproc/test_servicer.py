@@ -14,6 +14,7 @@ from services.extproc.errors import Blocked
 from services.extproc.events import Outcome
 from services.extproc.exchange import Exchange, FailMode
 from services.extproc.lifecycle import Parts
+from services.extproc.readiness import Readiness
 from services.extproc.script import Recorder
 from services.pb import extproc_pb2 as pb
 from tests.extproc.kit import Fake, Patient
@@ -44,6 +45,21 @@ async def test_a_buffered_request_from_end_to_end():
     assert fake.requests[0].body == b"{}"
     assert fake.contexts[0]["x-gateway-pool"] == "llama"
     assert [end.outcome for end in fake.ends] == [Outcome.FORWARDED]
+
+
+async def test_a_service_that_is_not_ready_answers_nothing():
+    """The proxy can then ask another replica: it noticed nothing of this one's absence."""
+    fake, parts = Fake(request=Forward()), Parts(readiness=Readiness(ready=False))
+    async with served(fake, parts=parts) as ports, connected(ports.grpc) as channel:
+        stream = Stream(channel)
+        await stream.say(request_headers=headers(end=True), protocol_config=BUFFERED)
+        assert await stream.hear() is None
+        assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+        parts.readiness.set(True)
+        stream = Stream(channel)
+        await stream.say(request_headers=headers(end=True), protocol_config=BUFFERED)
+        assert await stream.hear() is not None
+    assert len(fake.requests) == 1
 
 
 async def test_a_refusal_ends_the_stream():

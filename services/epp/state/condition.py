@@ -35,13 +35,7 @@ class Condition:
             return
         self._working.add(part)
         self._failing.pop(part, None)
-        if self._failing or self._since is None:
-            return
-        lasted = self._clock() - self._since
-        self._degraded += lasted
-        self._since = None
-        self._log.info("redis_reached", after_seconds=round(lasted, 3))
-        self._report(True)
+        self._settle()
 
     def failed(self, part: str, error: BaseException) -> None:
         """Note that `part` did not."""
@@ -55,6 +49,17 @@ class Condition:
             self._report(False)
 
     def forget(self, part: str) -> None:
-        """Stop to count `part`: nobody tries any more."""
+        """Stop to count `part`: nobody tries any more. What else works does not wait for it."""
         self._working.discard(part)
         self._failing.pop(part, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell when nothing fails any more."""
+        if self._failing or not self._working or self._since is None:
+            return
+        lasted = self._clock() - self._since
+        self._degraded += lasted
+        self._since = None
+        self._log.info("redis_reached", after_seconds=round(lasted, 3))
+        self._report(True)

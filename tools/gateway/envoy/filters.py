@@ -194,8 +194,9 @@ def _grpc(name: str) -> core.GrpcService:
     back_off = core.BackoffStrategy(base_interval=seconds(0.005), max_interval=seconds(0.05))
     retry = core.RetryPolicy(
         num_retries=2,
-        # reset: one that died with the question in its hands. Nothing is asked again once it began to answer.
-        retry_on="connect-failure,refused-stream,reset",
+        # reset: one that died with the question in its hands; unavailable: one that just started and is not ready.
+        # Nothing is asked again once it began to answer.
+        retry_on="connect-failure,refused-stream,reset,unavailable",
         retry_back_off=back_off,
         # A dead replica has the fewest requests until health checks notice, so that it would be chosen each time.
         retry_host_predicate=[
