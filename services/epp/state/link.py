@@ -111,6 +111,8 @@ class Link:
         """A read waits in Redis."""
         self._came: list[object] | None = None
         """What it got."""
+        self._asks = True
+        """The next exchange asks even if it has nothing to tell: after a start and a failure. Else the read that waits does."""
 
     async def run(self) -> None:
         """Exchange until cancelled."""
@@ -126,6 +128,7 @@ class Link:
                         pause = FIRST_PAUSE
                     except FAILURES as error:
                         self._share.inbox.expire()
+                        self._asks = True
                         self._beat_at = LONG_AGO  # the others may have given up on us: all loads at once
                         self._condition.failed(part, error)
                         await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
@@ -136,7 +139,7 @@ class Link:
     async def exchange(self) -> bool:
         """Tell what there is to tell, take in what others told; return whether it is too soon to listen for more."""
         batch = self._next()
-        commands = {**self._telling(batch), **self._asking()}
+        commands = {**self._telling(batch), **(self._asking() if batch is not None or self._asks else {})}
         if not commands:
             return False
         began = self._clock()
@@ -230,12 +233,13 @@ class Link:
             if heard.entries - turn > TURN:
                 turn = heard.entries
                 await asyncio.sleep(0)
-        if news:  # a read that brought none, or our own, is no reason for others' news to wait
+        if entries:
             self._reads.went(self._clock())
         if len(entries) >= PAGE:
             self._reads.hurry()  # there is more
             return True
         share.inbox.expire()
+        self._asks = False
         if not share.warm:
             share.warm = True
             self._warmed()
@@ -279,7 +283,9 @@ class Link:
         if self._came is None:
             return
         (answer,), self._came, self._listens = self._came, None, False
-        if not isinstance(answer, Exception):  # else the next exchange asks, and knows whether Redis is away
+        if isinstance(answer, Exception):
+            self._asks = True  # and will know whether Redis is away
+        else:
             await self._heard(answer)
 
     async def _blocked(self) -> None:

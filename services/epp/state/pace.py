@@ -17,8 +17,8 @@ class Pace:
         self._interval = interval
 
     def went(self, now: float) -> None:
-        """Note that one went through."""
-        self.due = max(self.due, now - BURST * self._interval) + self._interval
+        """Note that one went through, perhaps before its time: no other waits longer than an interval for that."""
+        self.due = min(max(self.due, now - BURST * self._interval), now) + self._interval
 
     def hurry(self) -> None:
         """Let the next one through at once."""
