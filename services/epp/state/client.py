@@ -59,10 +59,11 @@ class Server:
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             answers = [await _answer(connection) for _ in commands]
-        except (ConnectionFailed, OSError):
+        except (ConnectionFailed, OSError, RuntimeError) as error:
             for other in self._idle:  # what broke one has most likely broken all
                 await other.disconnect(nowait=True)
-            raise
+            # RuntimeError is uvloop's word for writing to a connection that was broken since.
+            raise ConnectionFailed(str(error)) from error
         finally:
             self._idle.append(connection)
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
