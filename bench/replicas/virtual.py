@@ -51,11 +51,7 @@ class _Passing:
         self.share: Share | None = None
 
     def pass_on(self, end: Ended) -> bool:
-        owner = end.decision.partition("-")[0]
-        if self.share is None or not self.share.inbox.lives(owner):
-            return False
-        self.share.outbox.ended(owner, end)
-        return True
+        return self.share is not None and self.share.pass_on(end)
 
 
 class _Stream:

@@ -93,6 +93,17 @@ class Share:
             self.takeovers += 1
         return True
 
+    def pass_on(self, end: Ended, *, deaf: bool = False) -> bool:
+        """Tell the replica that picked it how a request ended; False when no other replica that lives did.
+
+        `deaf`: nobody can be heard now, and whoever picked it will be told later.
+        """
+        owner = end.decision.partition("-")[0]
+        if not deaf and not self.inbox.lives(owner):
+            return False
+        self.outbox.ended(owner, end)
+        return True
+
     def _place(self, address: str) -> int:
         """Return how many replicas come before this one in asking `address`."""
         mine = _weight(self._replica.owner, address)

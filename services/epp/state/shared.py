@@ -141,11 +141,7 @@ class Shared:
     def pass_on(self, end: Ended) -> bool:
         """Tell the replica that picked it how a request ended; False when no other replica that lives did."""
         share = self.shares.get(end.pool)
-        owner = end.decision.partition("-")[0]
-        if share is None or (self._condition.up and not share.inbox.lives(owner)):
-            return False  # nobody can be heard while Redis is gone, and whoever picked it will be told after
-        share.outbox.ended(owner, end)
-        return True
+        return share is not None and share.pass_on(end, deaf=not self._condition.up)
 
 
 def _unknown(end: Ended) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from msgspec import structs
 
 from services.epp.endpoints import Metrics
-from services.epp.state.condition import Condition
-from services.epp.state.lag import Lag
-from services.epp.state.link import Command, Link, Pacing
+from services.epp.state.link import Command
 from services.epp.state.wire import Batch, decode, encode
-from tests.epp.state.world import Peer, peer
+from tests.epp.state.world import link_of, peer
 from tests.epp.world import Clock, address, digest
 
 
@@ -41,22 +37,6 @@ class Broken:
 
     async def aclose(self) -> None:
         """Nothing to close."""
-
-
-def link_of(one: Peer, client: Broken, clock: Clock) -> Link:
-    def ignored(_: object) -> None:
-        """Nobody listens."""
-
-    return Link(
-        client,
-        one.share,
-        pacing=Pacing(),
-        clock=clock,
-        rng=random.Random(1),
-        condition=Condition(clock=clock, report=ignored),
-        lag=Lag(published=ignored, visible=ignored, applied=ignored),
-        warmed=lambda: None,
-    )
 
 
 async def test_a_batch_that_is_sent_again_says_how_late_it_is():

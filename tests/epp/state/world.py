@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from redis.exceptions import RedisError
 from services.epp.director import Ask, Director, Reservation
 from services.epp.pool import Pool
 from services.epp.records import Ended, EndOutcome, Release
+from services.epp.state.condition import Condition
+from services.epp.state.lag import Lag
+from services.epp.state.link import Client, Link, Pacing
 from services.epp.state.share import Replica, Share
 from services.epp.state.wire import encode
 from services.openai.digest import Digest
@@ -58,11 +62,7 @@ class Passing:
         self.share: Share | None = None
 
     def pass_on(self, end: Ended) -> bool:
-        owner = end.decision.partition("-")[0]
-        if self.share is None or not self.share.inbox.lives(owner):
-            return False
-        self.share.outbox.ended(owner, end)
-        return True
+        return self.share is not None and self.share.pass_on(end)
 
 
 def peer(owner: str, clock: Clock, *, servers: int = 2, limit: int = 1000) -> Peer:
@@ -79,6 +79,24 @@ def peer(owner: str, clock: Clock, *, servers: int = 2, limit: int = 1000) -> Pe
     share = Share(pool, replica, prefix="igw", clock=clock, lease=LEASE, limit=limit, on_end=on_end)
     state.share = share
     return Peer(owner, pool, share, director, ends)
+
+
+def link_of(one: Peer, client: Client, clock: Clock) -> Link:
+    """Make the exchange of a replica, of which nobody else hears."""
+
+    def ignored(_: object) -> None:
+        """Nobody listens."""
+
+    return Link(
+        client,
+        one.share,
+        pacing=Pacing(),
+        clock=clock,
+        rng=random.Random(1),
+        condition=Condition(clock=clock, report=ignored),
+        lag=Lag(published=ignored, visible=ignored, applied=ignored),
+        warmed=lambda: None,
+    )
 
 
 def exchange(*peers: Peer, whole: bool = False, age: float = 0.0) -> None:
