@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as ConnectionFailed
 from redis.exceptions import RedisError, ResponseError
 
 from services.epp.config import Redis as Settings
@@ -225,3 +227,31 @@ async def test_what_is_given_up_leaves_no_answer_for_the_next():
         await client.aclose()
 
     assert answer == [b"OK", b"x"]
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_that_is_being_closed_breaks_in_one_way_only(turns):
+    """Another pool's exchange closes all of them when the server is no primary any more.
+
+    The loop that services run in has an error of its own for what is written then. The next exchange connects anew.
+    """
+
+    async def scenario() -> None:
+        async with valkey() as server:
+            client = connect(Settings(url=server.url))
+            assert isinstance(client, Server)
+            try:
+                assert await client.execute(("PING",)) == [b"PONG"]
+                (connection,) = client._idle
+                async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                    group.create_task(connection.disconnect())
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    with contextlib.suppress(ConnectionFailed):
+                        assert await client.execute(("PING",)) == [b"PONG"]
+                assert await client.execute(("PING",)) == [b"PONG"]
+            finally:
+                await client.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
