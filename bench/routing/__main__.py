@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,8 +25,10 @@ from rich.progress import (
 
 from bench.routing.cells import POINTS, Cell, Result, capacities, rate_of, run_all
 from bench.routing.policies import POLICIES
+from bench.routing.store import Kept, save
 from bench.routing.table import text_table
 from bench.routing.workloads import WORKLOADS
+from bench.routing.workloads.traces import provenance
 
 
 @click.command(help=__doc__)
@@ -63,7 +64,7 @@ def main(
     results = watch(cells, parsed(settings), jobs)
     print(text_table(results))
     if output is not None:
-        output.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+        save(Kept(provenance(), results), output)
 
 
 def watch(cells: Sequence[Cell], settings: dict[str, dict[str, object]], jobs: int) -> list[Result]:

@@ -44,6 +44,11 @@ def _root(record: Record) -> int:
     return record.hash_ids[:2][-1] if record.hash_ids else -1
 
 
+def provenance() -> str:
+    """Return where the records come from, in words."""
+    return "Mooncake's own traces" if os.environ.get(FOLDER) else "stand-ins for Mooncake's traces"
+
+
 def load(name: str) -> Sequence[Record]:
     """Return the trace's records, or those of the stand-in."""
     path = Path(os.environ.get(FOLDER, "")) / f"mooncake_{name}_trace.jsonl"
