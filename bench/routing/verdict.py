@@ -91,7 +91,7 @@ def losses(results: Sequence[Result]) -> list[Loss]:
             for (at, point, policy), row in table.items()
             if (at, point) == (workload, load) and policy not in (DEFAULT, ORACLE)
         }
-        for metric in (*LOWER, *HIGHER):
+        for metric in (*LOWER, *HIGHER) if others else ():
             by, best = _best(others, metric)
             if _worse(mine[metric], best, metric):
                 pairs = zip(rows[workload, load, DEFAULT], rows[workload, load, by], strict=True)

@@ -17,8 +17,8 @@ reached in a few steps."""
 class Terms:
     """y = sum of rate · x. Rates move by factors, so that they stay positive and short and long requests count alike.
 
-    The first measurements move all rates alike; then it is the normalised least-mean-squares rule of Widrow and Hoff on
-    logarithms.
+    The first measurements move all rates alike but the first, which is no matter of how fast the hardware is; then it
+    is the normalised least-mean-squares rule of Widrow and Hoff on logarithms.
     """
 
     __slots__ = ("_prior", "_seen", "rates")
@@ -40,19 +40,34 @@ class Terms:
     def learn(self, x: Sequence[float], y: float) -> None:
         """Take in that `y` was measured at `x`; none is negative, and not all x are 0."""
         parts = [rate * each for rate, each in zip(self.rates, x, strict=True)]
-        expected = sum(parts)
-        ratio = min(max(y / expected, 1.0 / BOLD), BOLD)
         self._seen += 1.0
         gain = 1.0 / (1.0 + self._seen)
-        if gain > GAIN:
-            # How fast the hardware is, before what it is fast at.
-            moves = [gain * math.log(ratio) * (part > 0) for part in parts]
-        else:
-            step = GAIN * math.log(ratio) * expected / sum([part * part for part in parts])
-            moves = [step * part for part in parts]
+        moves = _scaled(parts, y, gain) if gain > GAIN else _blamed(parts, y)
         self.rates = tuple(
             [
                 min(max(rate * math.exp(move), prior / FURTHEST), prior * FURTHEST)
                 for rate, move, prior in zip(self.rates, moves, self._prior, strict=True)
             ]
         )
+
+
+def _scaled(parts: Sequence[float], y: float, gain: float) -> list[float]:
+    """Return the moves that find how fast the hardware is, before what it is fast at."""
+    constant, *rest = parts
+    variable = sum(rest)
+    if not variable:
+        return [0.0] * len(parts)
+    move = gain * _off(y - constant, variable)
+    return [0.0, *[move * (part > 0) for part in rest]]
+
+
+def _blamed(parts: Sequence[float], y: float) -> list[float]:
+    """Return the moves that give each rate the blame by its share."""
+    expected = sum(parts)
+    step = GAIN * _off(y, expected) * expected / sum([part * part for part in parts])
+    return [step * part for part in parts]
+
+
+def _off(y: float, expected: float) -> float:
+    """Return by how much `y` is off, as a logarithm and within `BOLD`."""
+    return math.log(min(max(y / expected, 1.0 / BOLD), BOLD))

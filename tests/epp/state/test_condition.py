@@ -8,7 +8,8 @@ from tests.epp.world import Clock
 
 def test_all_parts_have_to_work_again():
     """Each change is told once, and how long it was not so is added up."""
-    clock, told = Clock(), []
+    clock = Clock()
+    told: list[bool] = []
     condition = Condition(clock=clock, report=told.append)
     condition.worked("a")
     condition.worked("b")
@@ -16,16 +17,17 @@ def test_all_parts_have_to_work_again():
     condition.failed("b", OSError("gone"))
     clock.now += 3
     condition.worked("a")
-    assert not condition.up
+    assert told == [True, False]
     condition.worked("b")
-    assert condition.up
     assert told == [True, False, True]
+    assert condition.up
     assert condition.degraded_seconds == 3
 
 
 def test_what_nobody_tries_any_more_is_not_waited_for():
     """A pool that is taken out of the configuration while it fails."""
-    clock, told = Clock(), []
+    clock = Clock()
+    told: list[bool] = []
     condition = Condition(clock=clock, report=told.append)
     condition.worked("a")
     condition.failed("gone", OSError("gone"))
