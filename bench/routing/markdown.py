@@ -26,7 +26,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 def markdown(results: Sequence[Result], known: Mapping[str, Capacity], note: str) -> str:
     """Return everything that is known of `results`."""
     table = means(results)
-    parts = [note, "### In short", _summary(table, known), "### Where it loses", _losses(results)]
+    parts = [note, "### In short", _summary(table, known)]
+    parts += ["### Everybody by one count", _counts(results), "### Where it loses", _losses(results)]
     parts += ["### Further aims", _promises(table), "### All figures"]
     for workload in dict.fromkeys(workload for workload, _ in cells_of(table)):
         parts += [f"#### {workload}", _about(workload, known), f"![{workload}](benchmarks/{workload}.svg)"]
@@ -77,6 +78,22 @@ def _summary(table: Table, known: Mapping[str, Capacity]) -> str:
         "Three figures are default / round robin / oracle; *high* is *near* where the two are alike.\n\n"
         + grid(head, rows)
     )
+
+
+def _counts(results: Sequence[Result]) -> str:
+    compared = len(cells_of(means(results))) * len((*LOWER, *HIGHER))
+    rows = []
+    for policy in dict.fromkeys(result.cell.policy for result in results):
+        found = losses(results, policy)
+        name = f"**{policy}**" if policy == DEFAULT else policy
+        rows.append([name, str(compared - len(found)), str(sum(loss.clear for loss in found))])
+    text = (
+        f"Of {compared} figures, in how many a policy is best or within {100 * WITHIN:g} % of the best of the others, the oracle "
+        "not counted among these; and in how many it is behind by more on every seed. The oracle's own row says what can be "
+        "asked of one policy: who minimises one figure pays with another."
+    )
+    ordered = sorted(rows, key=lambda row: -int(row[1]))
+    return f"{text}\n\n{grid(['policy', 'best or within', 'behind on every seed'], ordered)}"
 
 
 def _losses(results: Sequence[Result]) -> str:

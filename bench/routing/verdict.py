@@ -1,4 +1,4 @@
-"""Where the default profile stands: best or within 2 % of the best that is no oracle, by metric and cell."""
+"""Where a policy stands: best or within 2 % of the best that is no oracle, by metric and cell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Loss:
     seeds: tuple[float, ...]
     """How far behind the same policy on each seed; negative where it is ahead."""
     pays: float
-    """That policy's mean time of a request, against the default's: well above 1 it is better at this metric alone."""
+    """The better policy's mean time of a request, against the loser's: well above 1 it is better at this metric alone."""
 
     @property
     def behind(self) -> float:
@@ -80,21 +80,21 @@ def means(results: Sequence[Result]) -> dict[Key, dict[str, float]]:
     }
 
 
-def losses(results: Sequence[Result]) -> list[Loss]:
-    """Return every metric in which the default profile is not best or within 2 %, worst first."""
+def losses(results: Sequence[Result], policy: str = DEFAULT) -> list[Loss]:
+    """Return every metric in which `policy` is not best or within 2 % of the others but the oracle, worst first."""
     table, rows = means(results), by_seed(results)
     found = []
     for workload, load in dict.fromkeys(key[:2] for key in table):
-        mine = table[workload, load, DEFAULT]
+        mine = table[workload, load, policy]
         others = {
-            policy: row
-            for (at, point, policy), row in table.items()
-            if (at, point) == (workload, load) and policy not in (DEFAULT, ORACLE)
+            other: row
+            for (at, point, other), row in table.items()
+            if (at, point) == (workload, load) and other not in (policy, ORACLE)
         }
         for metric in (*LOWER, *HIGHER) if others else ():
             by, best = _best(others, metric)
             if _worse(mine[metric], best, metric):
-                pairs = zip(rows[workload, load, DEFAULT], rows[workload, load, by], strict=True)
+                pairs = zip(rows[workload, load, policy], rows[workload, load, by], strict=True)
                 seeds = tuple(_behind(metric, getattr(me, metric), getattr(it, metric)) for me, it in pairs)
                 pays = others[by]["e2e_mean"] / mine["e2e_mean"]
                 found.append(Loss(workload, load, metric, mine[metric], best, by, seeds, pays))
