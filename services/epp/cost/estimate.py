@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.epp.cost.pace import Pace, Typical
-from services.epp.endpoints import Metrics, Server
+from services.epp.endpoints import Server
 from services.epp.inflight import Load
 
 
@@ -61,12 +61,19 @@ def estimate(
     """
     now, prompt, output = job.now, job.prompt_tokens, job.output_tokens
     context, whole = prompt + output, typical.context_tokens
+    uncached, turnover = typical.uncached_tokens, typical.seconds
     cached, gains, burden, patience = job.cached.get, gain(job.cached), prices.burden, prices.patience
     nothing_cached, gained = gains.get(-1, 0.0), gains.get
     at = [(server.slot, server.metrics, loads[server.slot], paces[server.slot]) for server in servers]
-    counts = [_requests(load, metrics) for _, metrics, load, _ in at]
+    # What a server reported, corrected, and at least what is there from here.
+    counts = [
+        reported
+        if (reported := metrics.running + metrics.waiting + load.unseen - load.finished) > load.requests
+        else load.requests
+        for _, metrics, load, _ in at
+    ]
     mean = sum(counts) / len(counts)
-    coming = mean / typical.seconds
+    coming = mean / turnover
     future = prices.foresight * (mean * typical.busy(now) / len(at)) ** 0.5
     evened = _evened(counts, mean)
     costs, lasting = [], []
@@ -74,9 +81,14 @@ def estimate(
         each = pace.sequence
         batch = count * each + load.context_tokens * pace.context
         wait = pace.wait(now, batch) if count else max(0.0, pace.busy_until - now)
-        if metrics.waiting or metrics.num_blocks:
-            reported = _reported(metrics, load, pace, now, context, typical)
-            wait = reported if reported > wait else wait  # noqa: FURB136 - a call more, a thousand times
+        # By what the server reported: for its queue, or for room in its cache.
+        if waiting := metrics.waiting:
+            queue = waiting * uncached * pace.prefill - now + metrics.scraped_at
+            wait = queue if queue > wait else wait  # noqa: FURB136 - a call more, a thousand times
+        if blocks := metrics.num_blocks:
+            claimed = (waiting + load.unseen) * whole + context
+            room = (metrics.kv_usage + claimed / (metrics.block_size * blocks) - 1.0) * turnover
+            wait = room if room > wait else wait  # noqa: FURB136
         missing = prompt - cached(slot, 0.0)
         prefill, kept = missing * pace.prefill, missing - gained(slot, nothing_cached)
         # Those that come while there is a queue are behind this prompt in it.
@@ -87,34 +99,14 @@ def estimate(
         ours = patience * own + output * (pace.step + even * mutual)
         costs.append(ours + kept * pace.prefill * future + prices.handling * count)
         lasting.append(kept)
-    usual = min(*lasting, USUAL * typical.uncached_tokens)
+    usual = min(*lasting, USUAL * uncached)
     costs = [
         (cost + burden * (usual * even + (kept - usual) * count) * pace.prefill) * pace.attempts
         for cost, kept, even, count, (_, _, _, pace) in zip(costs, lasting, evened, counts, at, strict=True)
     ]
     if job.adapter:
-        _add_adapters(costs, job.adapter, servers, paces, prices, typical.seconds)
+        _add_adapters(costs, job.adapter, servers, paces, prices, turnover)
     return costs
-
-
-def _requests(load: Load, metrics: Metrics) -> int:
-    """Return how many requests are at a server: what it reported, corrected, and at least what is there from here."""
-    reported = metrics.running + metrics.waiting + load.unseen - load.finished
-    return reported if reported > load.requests else load.requests  # noqa: FURB136 - a call more, a thousand times
-
-
-def _reported(
-    metrics: Metrics, load: Load, pace: Pace, now: float, context: float, typical: Typical
-) -> float:
-    """Return the seconds to wait by what a server reported: for its queue, or for room in its cache."""
-    waiting = metrics.waiting
-    queue = waiting * typical.uncached_tokens * pace.prefill - now + metrics.scraped_at if waiting else 0.0
-    if not metrics.num_blocks:
-        return queue
-    claimed = (waiting + load.unseen) * typical.context_tokens + context
-    full = metrics.kv_usage + claimed / (metrics.block_size * metrics.num_blocks)
-    room = (full - 1.0) * typical.seconds
-    return queue if queue > room else room  # noqa: FURB136 - a call more, a thousand times
 
 
 def _evened(counts: Sequence[int], mean: float) -> list[float]:

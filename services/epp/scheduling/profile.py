@@ -86,12 +86,9 @@ def _score(scorer: WeightedScorer, situation: Situation, servers: Sequence[Serve
     raw = scorer.plugin.score(situation, servers)
     if len(raw) != len(servers):
         raise ValueError(f"scorer {scorer.name!r} returned {len(raw)} scores for {len(servers)} servers")
-    return Scores(scorer.name, scorer.weight, tuple([_clamp(value) for value in raw]))
-
-
-def _clamp(value: float) -> float:
     # Written so that NaN, which compares false with everything, comes out as 0.
-    return value if 0.0 <= value <= 1.0 else 1.0 if value > 1.0 else 0.0
+    bounded = [value if 0.0 <= value <= 1.0 else 1.0 if value > 1.0 else 0.0 for value in raw]
+    return Scores(scorer.name, scorer.weight, tuple(bounded))
 
 
 def _total(scores: Sequence[Scores], count: int) -> list[float]:

@@ -22,6 +22,7 @@ class MaxScore:
 
     def pick(self, situation: Situation, totals: Sequence[float], rng: random.Random) -> Sequence[int]:  # noqa: ARG002
         """Pick the highest."""
-        draw = rng.random
-        keyed = [(total, draw(), position) for position, total in enumerate(totals)]
+        best = heapq.nlargest(self.max_num_of_endpoints, totals)
+        draw, least = rng.random, best[-1]
+        keyed = [(total, draw(), position) for position, total in enumerate(totals) if total >= least]
         return [position for _, _, position in heapq.nlargest(self.max_num_of_endpoints, keyed)]
