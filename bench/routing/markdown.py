@@ -80,17 +80,20 @@ def _summary(table: Table, known: Mapping[str, Capacity]) -> str:
     )
 
 
+def _compared(results: Sequence[Result]) -> int:
+    return len(cells_of(means(results))) * len((*LOWER, *HIGHER))
+
+
 def _counts(results: Sequence[Result]) -> str:
-    compared = len(cells_of(means(results))) * len((*LOWER, *HIGHER))
-    rows = []
+    compared, rows = _compared(results), []
     for policy in dict.fromkeys(result.cell.policy for result in results):
         found = losses(results, policy)
         name = f"**{policy}**" if policy == DEFAULT else policy
         rows.append([name, str(compared - len(found)), str(sum(loss.clear for loss in found))])
     text = (
         f"Of {compared} figures, in how many a policy is best or within {100 * WITHIN:g} % of the best of the others, the oracle "
-        "not counted among these; and in how many it is behind by more on every seed. The oracle's own row says what can be "
-        "asked of one policy: who minimises one figure pays with another."
+        "not counted among these; and in how many it is behind by more on every seed. The oracle knows the servers' true state; "
+        "its row shows that knowledge alone does not win every figure: who has the least mean time pays with some other."
     )
     ordered = sorted(rows, key=lambda row: -int(row[1]))
     return f"{text}\n\n{grid(['policy', 'best or within', 'behind on every seed'], ordered)}"
@@ -98,7 +101,7 @@ def _counts(results: Sequence[Result]) -> str:
 
 def _losses(results: Sequence[Result]) -> str:
     found = sorted(losses(results), key=lambda loss: (not loss.clear, -loss.behind))
-    compared = len(cells_of(means(results))) * len((*LOWER, *HIGHER))
+    compared = _compared(results)
     clear, shown = sum(loss.clear for loss in found), found[:MOST_LOSSES]
     several = len({result.cell.seed for result in results}) > 1
     head = ["workload", "load", "metric", "default", "best", "by", "behind", "on each seed", "its mean time"]

@@ -79,6 +79,19 @@ def test_what_takes_no_time_does_not_become_nothing():
     assert terms(x) == pytest.approx(1.0, rel=0.05)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_it_goes_on_learning_whatever_was_measured(seed):
+    """Nothing, hours, and always the same request; what is measured since is expected."""
+    terms, rng = Terms(PRIOR), random.Random(seed)
+    for x in ((1.0, 1e6, 0.0, 0.0), (0.0, 0.0, 1.0, 300.0), (1.0, 500.0, 100.0, 1000.0)):
+        for _ in range(1000):
+            terms.learn(x, rng.choice([0.0, 1e-6, 1.0, 1e4]))
+    for _ in range(500):
+        terms.learn((1.0, 1000.0, 100.0, 500.0), 0.9)
+
+    assert terms((1.0, 1000.0, 100.0, 500.0)) == pytest.approx(0.9, rel=0.05)
+
+
 def test_the_speed_of_prompts_is_believed_of_steps_until_these_are_measured():
     """Hardware that is slow at the one is slow at the other, as long as nothing else is known."""
     terms = Terms(PRIOR)
