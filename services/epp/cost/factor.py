@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from services.epp.cost.terms import BOLD
+
 DOUBT = 8.0
 """Measurements that the belief "as fast as the others" is worth: so many of a slow server move half of the way."""
 MOST = 33.0
@@ -16,8 +18,6 @@ ALIKE = 0.05
 that is idle; what is off by several times as much counts nearly in full."""
 BOUND = math.log(16)
 """A server counts as at most so many times slower or faster than the pool."""
-BOLD = 4.0
-"""A measurement counts as at most so many times off what was believed."""
 LOG_BOLD = math.log(BOLD)
 
 
