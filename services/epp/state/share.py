@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,13 +77,16 @@ class Share:
         """Say whether to ask the server at `address` for its metrics now; `interval`: seconds between two questions.
 
         One replica asks each server, by rendezvous hashing over those that live (Thaler, Ravishankar 1998). While it
-        is silent the next one does, then the one after: each waits an interval longer than the one before.
+        is silent the next one does, then the one after: each waits an interval longer than the one before. It waits
+        from the last look it heard of, which was long before it started when it follows on one that was killed.
         """
         place, now = self._place(address), self._clock()
         if not place:
             self._standing_in.discard(address)
             return True
-        last = max(self._since.setdefault(address, now), self.inbox.looks.get(address, -math.inf))
+        last = self.inbox.looks.get(address)
+        if last is None:
+            last = self._since.setdefault(address, now)
         if now - last <= (PATIENCE + place) * interval:
             self._standing_in.discard(address)
             return False

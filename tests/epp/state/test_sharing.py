@@ -111,6 +111,20 @@ def test_a_silent_asker_is_stood_in_for_by_one(clock):
     assert askers(peers, server) == [first.owner]
 
 
+def test_what_a_killed_replica_asked_is_asked_at_once_by_who_follows_it(clock):
+    """Its last look is what counts: servers that are asked of late must not pass for the only fresh ones."""
+    killed, follower = (peer(owner, clock, servers=20) for owner in ("00000001", "00000002"))
+    clock.now += 1
+    for number in range(20):
+        killed.share.outbox.observed(address(number), Metrics(scraped_at=clock()))
+    last = killed.say(whole=True)
+    assert last is not None
+    clock.now += 1.5
+    follower.share.inbox.take(last, 1.5)
+
+    assert all(follower.share.turn(address(number), INTERVAL) for number in range(20))
+
+
 def test_who_left_has_no_share(clock):
     """After its lease the servers are asked by those that live."""
     peers = replicas(clock, 2, servers=20)
