@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 
 from bench.routing.fleet import Fleet, Slo
 from bench.routing.policies import POLICIES
-from bench.routing.workloads.traces import load, turn
+from bench.routing.workloads.traces import FOLDER, load, turn
 from bench.routing.world import World
 from tools.model_server.constants import LLAMA_8B_H100, LLAMA_8B_NIM, LLAMA_70B_NIM, Profile
 from tools.model_server.engine import Engine, Progress, Request
@@ -190,6 +191,10 @@ def endless() -> float:
 @click.command(help=__doc__)
 def main() -> None:
     """Measure, print and keep."""
+    if not os.environ.get(FOLDER):
+        raise click.UsageError(
+            f"{FOLDER} must name the folder of the traces: a stand-in's reuse compares with nothing"
+        )
     found = Calibration(
         against(LLAMA_70B_NIM, NIM_70B, 5000, 500),
         against(LLAMA_8B_NIM, NIM_8B, 200, 1000),

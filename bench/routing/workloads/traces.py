@@ -50,12 +50,12 @@ def provenance() -> str:
 
 
 def load(name: str) -> Sequence[Record]:
-    """Return the trace's records, or those of the stand-in."""
-    path = Path(os.environ.get(FOLDER, "")) / f"mooncake_{name}_trace.jsonl"
-    if os.environ.get(FOLDER) and path.is_file():
-        with path.open("rb") as lines:
-            return list(read(lines))
-    return standin(name)
+    """Return the trace's records, or those of the stand-in; raise FileNotFoundError where the folder lacks the trace."""
+    folder = os.environ.get(FOLDER)
+    if not folder:
+        return standin(name)
+    with (Path(folder) / f"mooncake_{name}_trace.jsonl").open("rb") as lines:
+        return list(read(lines))
 
 
 @functools.cache

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
-from bench.routing.calibrate import NIM_8B, NIM_70B, Clients
+from bench.routing.calibrate import CALIBRATION, NIM_8B, NIM_70B, Clients, main
+from bench.routing.workloads.traces import FOLDER
 from tools.model_server.constants import LLAMA_8B_NIM, LLAMA_70B_NIM
 
 
@@ -23,3 +25,14 @@ def test_an_8b_model_is_as_fast_as_published():
         modelled = Clients(LLAMA_8B_NIM, line.concurrency, 200, 1000).play(4)
         assert modelled.itl == pytest.approx(line.itl, rel=0.1)
         assert modelled.throughput == pytest.approx(line.throughput, rel=0.1)
+
+
+def test_nothing_is_compared_without_the_trace(monkeypatch):
+    """The published reuse is the trace's; what is kept stays."""
+    monkeypatch.delenv(FOLDER, raising=False)
+    kept = CALIBRATION.read_bytes()
+    result = CliRunner().invoke(main)
+
+    assert result.exit_code == 2
+    assert FOLDER in result.output
+    assert CALIBRATION.read_bytes() == kept

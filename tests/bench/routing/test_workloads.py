@@ -103,6 +103,14 @@ def test_the_stand_ins_are_as_long_as_the_traces(name, tokens, answer):
     assert sum(r.output_length for r in records) / len(records) == pytest.approx(answer, rel=0.125)
 
 
+def test_a_folder_without_the_trace_is_told_of(monkeypatch, tmp_path):
+    """A stand-in would pass for the trace."""
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+
+    with pytest.raises(FileNotFoundError, match="mooncake_conversation_trace"):
+        load("conversation")
+
+
 def test_half_speed_and_outage_are_the_tenants_of_another_fleet():
     """What is compared is the fleet."""
     half, outage = WORKLOADS["half-speed"].fleet, WORKLOADS["outage"].fleet
