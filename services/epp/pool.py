@@ -257,6 +257,8 @@ class Pool:
         if entry is not None:
             taught = self.fleet.finished(entry, done, self.inflight.loads[entry.slot])
             self.listener.learnt(entry, taught)
+            if not taught.broken:
+                self.prefixes.record(entry.slot, entry.blocks)
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)

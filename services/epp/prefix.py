@@ -4,8 +4,9 @@ The prompts are a tree (`prefix_tree`) whose nodes say who holds them, as an int
 walks down and ANDs the masks, so each server's longest contiguous prefix falls out of operations on whole sets, and the
 walk ends where nobody holds more.
 
-Each server forgets what it was sent longest ago, the end of a prompt before its beginning, as vLLM frees blocks: the end
-is forgotten before the beginning that others share.
+Each server forgets what was used there longest ago, the end of a prompt before its beginning, as vLLM frees blocks: the
+end is forgotten before the beginning that others share. A prompt is used from when it is sent until its answer has ended:
+only then the server may give its blocks away, and those of the conversation that paused last go last.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ class _Held:
         self.count = 0
         """Blocks."""
         self.time = 0
-        """Counts prompts that were sent there."""
+        """Counts prompts that were sent there, and their ends."""
         self.order: deque[tuple[int, Node]] = deque()
-        """When a prompt was sent and the node where it ends, or where what is left of it does. It stands for this node
+        """When a prompt was used and the node where it ends, or where what is left of it does. It stands for this node
         and those before it as far as they were not touched since; for none when its own was."""
         self.room = 0
         """The length of `order` at which it is tidied."""
 
     def touch(self, slot: int, end: Node) -> None:
-        """Note that a prompt which ends with `end` was sent now."""
+        """Note that a prompt which ends with `end` is used now."""
         self.time += 1
         bit, now, node = 1 << slot, self.time, end
         while node.parent is not None:
@@ -68,7 +69,7 @@ class _Held:
             self.room = 2 * len(self.order) + SPARE
 
     def eldest(self, slot: int) -> Node:
-        """Return the node that was sent longest ago and that nothing held here continues."""
+        """Return the node that was used longest ago and that nothing held here continues."""
         while True:
             time, node = self.order[0]
             if node.touched.get(slot) == time:
@@ -76,7 +77,7 @@ class _Held:
             self.order.popleft()
 
     def ended(self, slot: int, time: int, before: Node | None) -> None:
-        """Note that a prompt which was sent at `time` goes to the node `before` now and no further."""
+        """Note that a prompt which was used at `time` goes to the node `before` now and no further."""
         at = bisect.bisect_left(self.order, time, key=lambda one: one[0]) if self.order[0][0] != time else 0
         if at == len(self.order) or self.order[at][0] != time:
             return
@@ -123,7 +124,7 @@ class PrefixIndex:
         return [int.from_bytes(node.blocks[-WIDTH:], "little") for node in path if node.end <= most]
 
     def record(self, slot: int, blocks: Sequence[int], start: int = 0, parent: int = 0) -> None:
-        """Note that a prompt went to `slot`.
+        """Note that a prompt is used at `slot`: it went there, or its answer ended.
 
         `blocks` are all of it, or those from number `start` on, which come after the block `parent`: of no use, and
         not remembered, where that is not known to be there.
@@ -141,6 +142,15 @@ class PrefixIndex:
         self._shrink(slot, held)
         if self._pairs > self._most:
             self._spare()
+
+    def freed(self, slot: int, tail: int) -> None:
+        """Note that a request whose prompt ends with the block `tail` has ended at `slot`, as far as it is held there."""
+        held, found = self._held.get(slot), self._tree.where(tail)
+        if held is None or found is None:
+            return
+        node, end = found
+        if slot in node.touched:
+            held.touch(slot, self._tree.cut(node, end))
 
     def drop(self, slot: int, blocks: Sequence[int], start: int) -> None:
         """Take back what was recorded: the blocks of this prompt from number `start` on never reached `slot`.

@@ -28,7 +28,7 @@ class Node:
         self.mask = 0
         """Who holds it, one bit for each slot; never more than hold its parent."""
         self.touched: dict[int, int] = {}
-        """Slot → when it was last sent there, by that slot's count."""
+        """Slot → when it was last used there, by that slot's count."""
 
 
 class Tree:
@@ -39,7 +39,7 @@ class Tree:
         self.blocks = 0
         """Different blocks in the tree."""
         self._nodes: dict[int, Node] | None = None
-        """Block → its node or one behind it that it was cut from; None until `find` is first asked."""
+        """Block → its node or one behind it that it was cut from; None until it is first asked for."""
 
     def walk(self, prompt: bytes) -> tuple[list[Node], int]:
         """Return the nodes on a prompt's way, and how many of its blocks are there; the last may go another way on."""
@@ -99,15 +99,30 @@ class Tree:
         Where other replicas tell of prompts they do not tell the beginning again. Only then it must be known where
         every single block is.
         """
-        if self._nodes is None:
-            self._nodes = {block: node for node in self._all() for block in _numbers(node.blocks)}
-        node = self._nodes.get(block)
+        node = self._known().get(block)
         while node is not None and node.start > number:
             node = node.parent
         if node is None or number >= node.end:
             return None
         at = WIDTH * (number - node.start)
         return node if node.blocks[at : at + WIDTH] == pack((block,)) else None
+
+    def where(self, block: int) -> tuple[Node, int] | None:
+        """Return the node with `block` and the number of the one after it; None where it is not known."""
+        node, packed = self._known().get(block), pack((block,))
+        while node is not None:
+            at = node.blocks.rfind(packed)
+            while at % WIDTH and at >= 0:  # the end of one block and the beginning of the next
+                at = node.blocks.rfind(packed, 0, at + WIDTH - 1)
+            if at >= 0:
+                return node, node.start + at // WIDTH + 1
+            node = node.parent
+        return None
+
+    def _known(self) -> dict[int, Node]:
+        if self._nodes is None:
+            self._nodes = {block: node for node in self._all() for block in _numbers(node.blocks)}
+        return self._nodes
 
     def _add(self, parent: Node, blocks: bytes) -> Node:
         node = parent.children[blocks[:WIDTH]] = Node(blocks, parent.end, parent)

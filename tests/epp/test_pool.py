@@ -10,6 +10,7 @@ import pytest
 from services.epp.endpoints import Endpoint, Metrics
 from services.epp.inflight import Entry
 from services.epp.pool import Pool, PoolLimits
+from services.epp.records import Ended, EndOutcome
 from tests.epp.world import Clock, address, digest, pool_of, text
 
 
@@ -127,6 +128,27 @@ def test_a_reported_cache_size_bounds_the_prefix(clock):
     reserve(pool, clock, 0, digest(text(2000, 1)).blocks)
 
     assert pool.prefixes.size(0) == 16 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "kept"),
+    [
+        (EndOutcome.COMPLETED, 200, "first"),
+        (EndOutcome.CLIENT_LEFT, 200, "first"),
+        (EndOutcome.COMPLETED, 429, "second"),
+        (EndOutcome.SERVER_FAILED, 0, "second"),
+    ],
+)
+def test_a_server_keeps_what_ended_last_unless_it_failed(clock, outcome, status, kept):
+    """What was sent first is forgotten first, but an end is a use: until then the server cannot give the blocks away."""
+    pool = pool_of(1, clock)
+    prompts = {name: digest(text(1024, seed)).blocks for seed, name in enumerate(("first", "second"))}
+    for name, blocks in prompts.items():
+        reserve(pool, clock, 0, blocks, name)
+    pool.finish(Ended("llama", "first", outcome, status=status, seconds=1.0))
+    pool.observe(address(0), Metrics(block_size=16, num_blocks=16))
+
+    assert [name for name, blocks in prompts.items() if pool.prefixes.match(blocks)] == [kept]
 
 
 def test_the_served_endpoint_gets_load_and_prefix(clock):

@@ -103,6 +103,36 @@ def test_a_server_forgets_the_least_recent_prompt_beyond_its_cache():
     assert index.size(0) == 64 * 4
 
 
+@pytest.mark.parametrize("end", ["freed", "record"])
+def test_what_ended_last_is_forgotten_last(end):
+    """A server gives away the blocks of what ended; the end of a prompt whose request is over counts as a use."""
+    index = PrefixIndex()
+    index.resize(0, 64 * 4)
+    paused, other = chain(2, seed=1), chain(2, seed=2)
+    index.record(0, paused)
+    index.record(0, other)
+    if end == "freed":
+        index.freed(0, paused[-1])
+    else:
+        index.record(0, paused)
+    index.record(0, chain(2, seed=3))
+
+    assert index.match(paused) == {0: 2}
+    assert index.match(other) == {}
+
+
+def test_the_end_of_what_is_not_held_changes_nothing():
+    """Another replica's request, whose prompt was forgotten here or never known."""
+    index = PrefixIndex()
+    index.record(0, chain(4))
+    index.record(1, chain(2))
+    for slot, tail in ((0, 77), (1, chain(4)[-1]), (5, chain(4)[-1]), (0, 0)):
+        index.freed(slot, tail)
+
+    assert index.match(chain(4)) == {0: 4, 1: 2}
+    assert_sound(index, most=6)
+
+
 def test_large_blocks_count_with_their_size():
     """Late blocks are bigger, and fill the cache faster."""
     index = PrefixIndex()
@@ -220,6 +250,8 @@ def test_the_bound_counts_right_whatever_happens(seed):
         slot, prompt = rng.randrange(6), chain(rng.randrange(40), rng.randrange(12))
         if rng.random() < 0.6:
             index.record(slot, prompt)
+        elif rng.random() < 0.2:
+            index.freed(slot, rng.choice(prompt or (0,)))
         elif rng.random() < 0.5:
             start = rng.randrange(len(prompt) + 1)
             index.record(slot, prompt[start:], start, prompt[start - 1] if start else 0)
@@ -284,13 +316,16 @@ def branch(rng: random.Random) -> tuple[int, ...]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("told", [False, True], ids=["here", "elsewhere"])
 def test_runs_are_forgotten_as_blocks_would_be(seed, told):
-    """Least recently sent first, the end of a prompt before its beginning; also where only new blocks were told."""
+    """Least recently used first, the end of a prompt before its beginning; also where only new blocks were told."""
     rng, capacity = random.Random(seed), 20 * SIZES[0]
     index, blocks = PrefixIndex(capacity), ByBlock(capacity)
     for _ in range(500):
         prompt = branch(rng)
         held = index.match(prompt).get(0, 0) if told else 0
-        index.record(0, prompt[held:], held, prompt[held - 1] if held else 0)
+        if told and held == len(prompt) and rng.random() < 0.5:
+            index.freed(0, prompt[-1])
+        else:
+            index.record(0, prompt[held:], held, prompt[held - 1] if held else 0)
         blocks.record(prompt)
         assert set(held_by(index, 0)) == blocks.blocks.keys()
         assert index.size(0) == sum(blocks.blocks.values())

@@ -226,7 +226,9 @@ class Inbox:
             if request is not None:
                 pool.fleet.passed(request)
         for number in batch.gone:
-            pool.inflight.unhear(f"{batch.owner}-{number:x}")
+            request = pool.inflight.unhear(f"{batch.owner}-{number:x}")
+            if request is not None:
+                pool.prefixes.freed(request.slot, request.tail)
 
     def _count(self, batch: Batch, slots: Sequence[int]) -> None:
         loads = {at(slots, vector.endpoint): reading.load(vector) for vector in batch.vectors}
