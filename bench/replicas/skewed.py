@@ -1,4 +1,4 @@
-"""`python -m bench.replicas.skewed SECONDS ARGUMENT…`: the EPP on a machine whose clocks are off by so much.
+"""`python bench/replicas/skewed.py SECONDS ARGUMENT…`: the EPP on a machine whose clocks are off by so much.
 
 Both of Python's clocks are moved before anything else is imported; the loop's timers, which only measure, are not.
 """

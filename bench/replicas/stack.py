@@ -26,6 +26,7 @@ from tools.gateway.ports import require_free
 from tools.gateway.probes import usable_members
 
 ROOT = Path(__file__).parents[2]
+SKEWED = Path(__file__).with_name("skewed.py")
 POOL, MODEL = "llama", "llama-3.1-8b-instruct"
 START_SECONDS = 300.0
 """Eight pickers that import their modules at once on two busy cores."""
@@ -136,9 +137,10 @@ class Stack:
             old, new = self.plan.redis_url, f"redis://127.0.0.1:{port}/0"
             argv = tuple(new if part == old else part for part in argv)
         if command.name in self.setup.skew:
+            # By its path: the stack runs in a folder of its own, and only what is installed is found from there.
             module = argv.index("services.epp")
-            skewed = ("bench.replicas.skewed", str(self.setup.skew[command.name]))
-            argv = (*argv[:module], *skewed, *argv[module + 1 :])
+            skewed = (str(SKEWED), str(self.setup.skew[command.name]))
+            argv = (*argv[: module - 1], *skewed, *argv[module + 1 :])
         return replace(command, argv=argv)
 
 
