@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from services.epp.director import Ask
-from services.epp.endpoints import Endpoint, Metrics
+from services.epp.endpoints import Endpoint
 from services.epp.inflight import Load
 from services.epp.state.inbox import RETURN
 from services.epp.state.wire import Batch, encode
@@ -60,24 +60,6 @@ def test_only_new_blocks_travel(ours, theirs):
     assert len(batch.picks[0].blocks) == 8 * (len(second.blocks) - len(first.blocks))
     assert batch.picks[0].parent == first.blocks[-1]
     assert set(theirs.pool.prefixes.match(second.blocks).values()) == {len(second.blocks)}
-
-
-def test_what_ended_at_one_is_forgotten_last_by_both(clock):
-    """A server gives blocks away when a request ends, and the replicas agree on whose are next."""
-    ours, theirs = (peer(owner, clock, servers=1) for owner in ("aaaaaaaa", "bbbbbbbb"))
-    first, second = digest(text(1024, 1)), digest(text(1024, 2))
-    picked = ours.pick(first)
-    exchange(ours, theirs)
-    theirs.pick(second)
-    exchange(ours, theirs)
-    ours.finish(picked.id, status=200, seconds=1.0)
-    exchange(ours, theirs)
-    for one in (ours, theirs):
-        one.pool.observe(address(0), Metrics(block_size=16, num_blocks=16))
-
-    for one in (ours, theirs):
-        assert one.pool.prefixes.match(first.blocks) == {0: len(first.blocks)}
-        assert one.pool.prefixes.match(second.blocks) == {}
 
 
 def test_what_one_has_in_flight_counts_for_the_other(ours, theirs):

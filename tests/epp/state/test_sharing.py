@@ -1,4 +1,4 @@
-"""What replicas share besides load and prefixes: looks at servers, what was learnt, sessions, and queues."""
+"""What replicas share besides load and prefixes: looks at servers, ends, what was learnt, sessions, and queues."""
 
 from __future__ import annotations
 
@@ -133,6 +133,24 @@ def test_who_left_has_no_share(clock):
     peers[0].share.inbox.expire()
 
     assert all(peers[0].share.turn(address(number), INTERVAL) for number in range(20))
+
+
+def test_what_ended_at_one_is_forgotten_last_by_both(clock):
+    """A server gives blocks away when a request ends, and the replicas agree on whose are next."""
+    ours, theirs = (peer(owner, clock, servers=1) for owner in ("aaaaaaaa", "bbbbbbbb"))
+    first, second = digest(text(1024, 1)), digest(text(1024, 2))
+    picked = ours.pick(first)
+    exchange(ours, theirs)
+    theirs.pick(second)
+    exchange(ours, theirs)
+    ours.finish(picked.id, status=200, seconds=1.0)
+    exchange(ours, theirs)
+    for one in (ours, theirs):
+        one.pool.observe(address(0), Metrics(block_size=16, num_blocks=16))
+
+    for one in (ours, theirs):
+        assert one.pool.prefixes.match(first.blocks) == {0: len(first.blocks)}
+        assert one.pool.prefixes.match(second.blocks) == {}
 
 
 def test_what_one_learns_of_a_server_all_learn(clock):
