@@ -198,7 +198,7 @@ class Director:
     def _pick(self, ask: Ask, priority: int) -> Reservation:
         pool = self.pool(ask.pool)
         pool.inflight.expire()
-        pool.continued(ask.digest.blocks, ask.digest.prompt_tokens)
+        goes_on = pool.continued(ask.digest.blocks, ask.digest.prompt_tokens)
         situation = Situation(
             digest=ask.digest,
             now=self._clock(),
@@ -222,7 +222,8 @@ class Director:
             by = decision.verdicts[-1].plugin
             raise _no_endpoint(f"no server of pool {pool.name!r} passes the filter {by!r}", "filtered")
         explained = self._explain(situation, candidates, decision, ask.fairness)
-        return self._reserve(pool, decision, situation, ask, explained)
+        again = _alone(ask.digest, situation.matches) if goes_on else 0
+        return self._reserve(pool, decision, situation, ask, explained, again)
 
     def pool(self, name: str) -> Pool:
         """Return the pool called `name`, or the default one; raise `Unavailable` when there is none."""
@@ -271,7 +272,13 @@ class Director:
         return compact(explanation)
 
     def _reserve(
-        self, pool: Pool, decision: Decision, situation: Situation, ask: Ask, explained: str
+        self,
+        pool: Pool,
+        decision: Decision,
+        situation: Situation,
+        ask: Ask,
+        explained: str,
+        again_tokens: int,
     ) -> Reservation:
         first, digest = decision.servers[0], situation.digest
         id_ = self._next_id
@@ -282,7 +289,7 @@ class Director:
             prefiller = decision.prefill.servers[0]
             prefill = _entry(id_ + PREFILL, prefiller, situation, output_tokens=0, ask=Ask(digest))
             pool.reserve(prefill, ask.exact)
-        entry = _entry(id_, first, situation, output_tokens=output, ask=ask)
+        entry = _entry(id_, first, situation, output_tokens=output, ask=ask, again_tokens=again_tokens)
         pool.reserve(entry if decision.prefill is None else replace(entry, prompt_tokens=0), ask.exact)
         headers = self._scheduler.chosen(situation, decision)
         if explained and asked(situation.headers):
@@ -308,7 +315,9 @@ class Director:
         )
 
 
-def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int, ask: Ask) -> Entry:
+def _entry(
+    id_: str, server: Server, situation: Situation, *, output_tokens: int, ask: Ask, again_tokens: int = 0
+) -> Entry:
     digest, matched = situation.digest, situation.matches.get(server.slot, 0)
     return Entry(
         id=id_,
@@ -321,6 +330,7 @@ def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int
         model=digest.model,
         stream=digest.stream,
         context_tokens=digest.prompt_tokens,
+        again_tokens=again_tokens,
         max_tokens=digest.max_tokens,
         prompt_bytes=digest.prompt_bytes,
         priority=situation.priority,
@@ -329,6 +339,12 @@ def _entry(id_: str, server: Server, situation: Situation, *, output_tokens: int
         first_token_slo=ask.first_token_slo,
         token_slo=ask.token_slo,
     )
+
+
+def _alone(digest: Digest, matches: Mapping[int, int]) -> int:
+    """Return the tokens of a prompt that one server holds and no other."""
+    longest, next_to_it = (*sorted(matches.values(), reverse=True)[:2], 0, 0)[:2]
+    return digest.prefix_tokens(longest) - digest.prefix_tokens(next_to_it)
 
 
 def _no_endpoint(message: str, reason: str) -> Unavailable:

@@ -39,6 +39,8 @@ class Entry:
     stream: bool = False
     context_tokens: int = 0
     """The whole prompt, cached or not."""
+    again_tokens: int = 0
+    """Those of them that a conversation which goes on brings again, and that one server alone held at the pick."""
     max_tokens: int = 0
     """The limit that the client set; 0 for none."""
     prompt_bytes: int = 0
@@ -153,6 +155,10 @@ class InFlight:
             self.uncounted(request)
         else:
             self.others.answered(request)
+
+    def goes_on(self, decision: str) -> bool:
+        """Say whether the conversation's next turn was there before the end of this one was told."""
+        return decision in self._answered
 
     def get(self, decision: str) -> Entry | None:
         """Return the entry of a request in flight."""

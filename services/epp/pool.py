@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from services.epp.cost.pace import Fleet
+from services.epp.cost.pauses import Pauses
 from services.epp.ending import finished
 from services.epp.endpoints import Endpoint, Metrics, Server
 from services.epp.inflight import PREFILL, Entry, InFlight
@@ -67,6 +68,7 @@ class Pool:
         self.lookups: Counter[Known] = Counter()
         """Counts requests by how much of their prompt was known in tokens."""
         self.fleet = Fleet(clock)
+        self.pauses = Pauses(self.fleet.paces, self.fleet.typical, clock)
         self.repaired = 0
         """Counts requests whose end was never told, and that their server had no more."""
         self.version = 0
@@ -147,12 +149,13 @@ class Pool:
             return
         if metrics.restarted_since(server.metrics):
             self.prefixes.clear(server.slot)
+            self.pauses.forget(server.slot)
             self.fleet.admit(server.slot)
         if metrics.cache_tokens != server.metrics.cache_tokens:
             self.prefixes.resize(server.slot, metrics.cache_tokens * BYTES_PER_TOKEN)
         self.inflight.scraped(server.slot, metrics.scraped_at)
         self.repaired += len(self.inflight.reconcile(server.slot, metrics.running + metrics.waiting))
-        self.fleet.looked_at(server.slot, metrics.max_adapters)
+        self.fleet.looked_at(server.slot, metrics.max_adapters, metrics.running + metrics.waiting)
         self._misses[address] = 0
         self._looked_at.add(address)
         self._put(replace(server, metrics=metrics, ready=True))
@@ -224,18 +227,22 @@ class Pool:
         if not self.inflight.loads[slot].requests:
             self.fleet.idle(slot)
 
-    def continued(self, blocks: Sequence[int], tokens: int) -> None:
-        """Count the turn before this one no more: a conversation that goes on has been answered.
+    def continued(self, blocks: Sequence[int], tokens: int) -> bool:
+        """Count the turn before this one no more: a conversation that goes on has been answered, and pauses no more.
 
-        The proxy reports an end some milliseconds late, and the next turn must not find its own server busy with the
-        last one. A request whose prompt cannot even have been computed by now is a sibling.
+        Return whether there was one. The proxy reports an end some milliseconds late, and the next turn must not find its
+        own server busy with the last one. A request whose prompt cannot even have been computed by now is a sibling.
         """
-        now = self._clock()
-        for entry in self.inflight.before(self.prefixes.ends(blocks), tokens):
+        now, ends = self._clock(), self.prefixes.ends(blocks)
+        self.pauses.expire()
+        goes_on = self.pauses.end(ends)
+        for entry in self.inflight.before(ends, tokens):
             least = SOONEST * entry.ahead * self.fleet.paces[entry.slot].prefill
             if now - entry.picked_at >= least:
                 self.inflight.answered(entry)
                 self.rest(entry.slot)
+                goes_on = True
+        return goes_on
 
     def finish(self, end: Ended) -> Finished | None:
         """Learn how a request went; return all that is known of it, or None when it is not in flight here.
@@ -259,6 +266,8 @@ class Pool:
             self.listener.learnt(entry, taught)
             if not taught.broken:
                 self.prefixes.record(entry.slot, entry.blocks)
+                if entry.blocks and not self.inflight.goes_on(entry.id):
+                    self.pauses.begin(entry.slot, entry.blocks[-1], entry.context_tokens + done.output_tokens)
 
     def _join(self, endpoint: Endpoint, slot: int) -> None:
         self.inflight.admit(slot)
@@ -272,6 +281,7 @@ class Pool:
         self._looked_at.discard(address)
         self.inflight.forget(slot)
         self.prefixes.forget(slot)
+        self.pauses.forget(slot)
         del self._addresses[slot]
         self.exact.forget(slot)
 

@@ -11,7 +11,8 @@ import msgspec
 
 from services.epp.assemble import assemble
 from services.epp.config import EndpointPickerConfig
-from services.epp.cost.pace import Pace, Typical
+from services.epp.cost.pace import Pace
+from services.epp.cost.typical import Typical
 from services.epp.endpoints import Endpoint, Server
 from services.epp.explain import Candidate, Explanation, why
 from services.epp.inflight import Load

@@ -10,7 +10,7 @@ import pytest
 from services.epp.director import DROPPED, Ask, Director
 from services.epp.endpoints import Endpoint, Metrics
 from services.epp.pool import Pool
-from services.epp.records import Pick, PickOutcome, Release, Silent
+from services.epp.records import Ended, EndOutcome, Pick, PickOutcome, Release, Silent
 from services.epp.scheduling.subset import Subset
 from services.extproc.errors import Overloaded, Unavailable
 from services.openai.digest import Digest
@@ -69,6 +69,28 @@ def test_only_what_is_not_cached_counts_as_prompt(clock):
 
     assert pool.inflight.loads[0].prompt_tokens == 100
     assert pool.inflight.loads[0].requests == 1
+
+
+def test_what_a_turn_brings_again_is_known_with_its_pick(clock):
+    """What its server alone holds: the system prompt is on two. A sibling with a question of its own brings nothing."""
+    pool = pool_of(3, clock)
+    director = director_of(pool, clock=clock)
+    system, talk = text(2048, 1), text(1024, 2)
+    pool.prefixes.record(0, digest(system).blocks)
+    pool.prefixes.record(1, digest(system).blocks)
+
+    def again(*parts: bytes) -> int:
+        reservation = director.pick(Ask(digest(*parts)))
+        entry = pool.inflight.get(reservation.id)
+        assert entry is not None
+        pool.finish(Ended("llama", reservation.id, EndOutcome.COMPLETED, status=200, seconds=1.0))
+        director.release("llama", reservation.id, Release.ACCESS_LOG)
+        clock.now += 1.0
+        return entry.again_tokens
+
+    assert again(system, talk) == 0
+    assert again(system, talk, text(1024, 3)) == 256
+    assert again(system, talk[:512], text(1024, 4)) == 0
 
 
 def test_a_request_without_limit_is_expected_to_be_average(clock):

@@ -151,6 +151,53 @@ def test_a_server_keeps_what_ended_last_unless_it_failed(clock, outcome, status,
     assert [name for name, blocks in prompts.items() if pool.prefixes.match(blocks)] == [kept]
 
 
+def paused(pool: Pool) -> list[int]:
+    return [pace.paused_tokens for pace in pool.fleet.paces]
+
+
+def test_between_two_turns_a_conversation_is_at_home_where_it_was(clock):
+    """From the end of one to the pick of the next, wherever that goes."""
+    pool = pool_of(2, clock)
+    first, second = digest(text(2000, 1)), digest(text(2000, 1), text(1000, 2))
+    reserve(pool, clock, 1, first.blocks)
+    assert paused(pool) == [0, 0]
+    pool.finish(Ended("llama", "d", EndOutcome.COMPLETED, status=200, seconds=1.0, response_bytes=400))
+    pool.release("d")
+    assert paused(pool)[0] == 0
+    assert paused(pool)[1] > 1000, "the answer is cached too"
+    pool.continued(second.blocks, second.prompt_tokens)
+    assert paused(pool) == [0, 0]
+
+
+def test_an_end_that_is_told_after_the_next_turn_is_no_pause(clock):
+    """The proxy is some milliseconds late."""
+    pool = pool_of(1, clock)
+    first, second = digest(text(2000, 1)), digest(text(2000, 1), text(4000, 2))
+    reserve(pool, clock, 0, first.blocks)
+    clock.now += 1.0
+    pool.continued(second.blocks, second.prompt_tokens)
+    pool.finish(Ended("llama", "d", EndOutcome.COMPLETED, status=200, seconds=1.0))
+    pool.release("d")
+
+    assert paused(pool) == [0]
+
+
+@pytest.mark.parametrize("how", ["failed", "restarted", "left"])
+def test_nobody_is_at_home_at_a_server_without_a_cache(clock, how):
+    """It failed the request, started anew, or was replaced by another in its slot."""
+    pool = pool_of(1, clock)
+    pool.observe(address(0), Metrics(started_at=100.0, scraped_at=clock()))
+    reserve(pool, clock, 0, digest(text(2000, 1)).blocks)
+    outcome = EndOutcome.SERVER_FAILED if how == "failed" else EndOutcome.COMPLETED
+    pool.finish(Ended("llama", "d", outcome, status=200, seconds=1.0))
+    if how == "restarted":
+        pool.observe(address(0), Metrics(started_at=200.0, scraped_at=clock()))
+    if how == "left":
+        pool.set_members([Endpoint(address(5))])
+
+    assert paused(pool) == [0]
+
+
 def test_the_served_endpoint_gets_load_and_prefix(clock):
     """After a fallback the first choice never saw the prompt."""
     pool = pool_of(2, clock)

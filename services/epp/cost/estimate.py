@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.epp.cost.pace import Pace, Typical
+from services.epp.cost.pace import Pace
+from services.epp.cost.typical import Typical
 from services.epp.endpoints import Server
 from services.epp.inflight import Load
 
@@ -59,11 +60,10 @@ def estimate(
 
     Loops without calls that could be avoided: a thousand servers have two milliseconds.
     """
-    now, prompt, output = job.now, job.prompt_tokens, job.output_tokens
+    now, prompt, output, cached = job.now, job.prompt_tokens, job.output_tokens, job.cached
     context, whole = prompt + output, typical.context_tokens
     uncached, turnover = typical.uncached_tokens, typical.seconds
-    cached, gains, burden, patience = job.cached.get, gain(job.cached), prices.burden, prices.patience
-    nothing_cached, gained = gains.get(-1, 0.0), gains.get
+    burden, patience, handling = prices.burden, prices.patience, prices.handling
     at = [(server.slot, server.metrics, loads[server.slot], paces[server.slot]) for server in servers]
     # What a server reported, corrected, and at least what is there from here.
     counts = [
@@ -75,35 +75,43 @@ def estimate(
     mean = sum(counts) / len(counts)
     coming = mean / turnover
     future = prices.foresight * (mean * typical.busy(now) / len(at)) ** 0.5
-    evened = _evened(counts, mean)
-    costs, lasting = [], []
-    for (slot, metrics, load, pace), count, even in zip(at, counts, evened, strict=True):
-        each = pace.sequence
-        batch = count * each + load.context_tokens * pace.context
+    # What a token costs that is asked for again when it has gone, by the chance that it is.
+    gone = typical.again * (patience + mean + future)
+    # What is missing and not worth having at one server more.
+    gains = gain(cached)
+    anew = prompt - gains.get(-1, 0.0)
+    lasting = [prompt - cached[slot] - gains[slot] if slot in cached else anew for slot, _, _, _ in at]
+    usual = min(*lasting, USUAL * uncached)
+    costs = []
+    for (slot, metrics, load, pace), count, even, kept in zip(
+        at, counts, _evened(counts, mean), lasting, strict=True
+    ):
+        each, read, compute = pace.sequence, pace.context, pace.prefill
+        there = load.context_tokens
+        batch = count * each + there * read
         wait = pace.wait(now, batch) if count else max(0.0, pace.busy_until - now)
         # By what the server reported: for its queue, or for room in its cache.
         if waiting := metrics.waiting:
-            queue = waiting * uncached * pace.prefill - now + metrics.scraped_at
+            queue = waiting * uncached * compute - now + metrics.scraped_at
             wait = queue if queue > wait else wait  # noqa: FURB136 - a call more, a thousand times
+        later = kept * future
         if blocks := metrics.num_blocks:
-            claimed = (waiting + load.unseen) * whole + context
-            room = (metrics.kv_usage + claimed / (metrics.block_size * blocks) - 1.0) * turnover
+            claimed, size = (waiting + load.unseen) * whole + context, metrics.block_size * blocks
+            room = (metrics.kv_usage + claimed / size - 1.0) * turnover
             wait = room if room > wait else wait  # noqa: FURB136
-        missing = prompt - cached(slot, 0.0)
-        prefill, kept = missing * pace.prefill, missing - gained(slot, nothing_cached)
+            if (over := there + pace.paused_tokens + context - size) > 0.0:
+                later += min(over, context) * gone
+        prefill = (prompt - cached[slot] if slot in cached else prompt) * compute
         # Those that come while there is a queue are behind this prompt in it.
         own = wait + pace.first + prefill * (1.0 + wait * coming)
         # The others share half of this answer, in the mean: each slows the other's steps.
-        theirs = load.context_tokens / count if count else whole
-        mutual = each + theirs * pace.context + burden / 2 * (each + context * pace.context)
-        ours = patience * own + output * (pace.step + even * mutual)
-        costs.append(ours + kept * pace.prefill * future + prices.handling * count)
-        lasting.append(kept)
-    usual = min(*lasting, USUAL * uncached)
-    costs = [
-        (cost + burden * (usual * even + (kept - usual) * count) * pace.prefill) * pace.attempts
-        for cost, kept, even, count, (_, _, _, pace) in zip(costs, lasting, evened, counts, at, strict=True)
-    ]
+        theirs = there / count if count else whole
+        mutual = each + theirs * read + burden / 2 * (each + context * read)
+        ours = patience * own + output * (pace.step + even * mutual) + handling * count
+        held_up = burden * (usual * even + (kept - usual) * count)
+        costs.append((ours + (later + held_up) * compute) * pace.attempts)
+    if turns := typical.turns * _new(job):
+        _add_turns(costs, turns, [pace for _, _, _, pace in at], typical, prices)
     if job.adapter:
         _add_adapters(costs, job.adapter, servers, paces, prices, turnover)
     return costs
@@ -139,6 +147,30 @@ def gain(cached: Mapping[int, float]) -> dict[int, float]:
     if depths:
         found[-1] = sum_ + above * (1.0 - 1.0 / len(depths))
     return found
+
+
+def _new(job: Job) -> float:
+    """Return how far a conversation begins with this prompt: 1 where nobody knows it, 0 where somebody has half of it."""
+    return max(0.0, 1.0 - 2.0 * max(job.cached.values(), default=0.0) / max(job.prompt_tokens, 1.0))
+
+
+def _add_turns(
+    costs: list[float], turns: float, paces: Sequence[Pace], typical: Typical, prices: Prices
+) -> None:
+    """Add what the `turns` of a conversation that begins and those of the ones at home there will cost each other.
+
+    Those that pause now come back to where they are, and so will this one: therefore a server's usual number of requests
+    counts. What it is everywhere is left out.
+    """
+    output = typical.output_tokens * (1.0 + prices.burden / 2)
+    context, uncached = typical.context_tokens, typical.uncached_tokens
+    shared = [
+        pace.usual * (output * (pace.sequence + context * pace.context) + uncached * pace.prefill)
+        for pace in paces
+    ]
+    least = min(shared)
+    for position, pace in enumerate(paces):
+        costs[position] += pace.attempts * turns * (shared[position] - least)
 
 
 def _add_adapters(

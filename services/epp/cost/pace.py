@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.epp.cost.factor import HALF_LIFE, Factor
+from services.epp.cost.lesson import Lesson
 from services.epp.cost.terms import Terms
-from services.epp.inflight import DEFAULT_OUTPUT_TOKENS, Entry
+from services.epp.cost.typical import Typical
+from services.epp.inflight import Entry
 from services.epp.load import Load
 from services.epp.others import Foreign
 from services.epp.records import EndOutcome, Finished
@@ -32,11 +34,9 @@ STEP = (0.006, 0.00035, 39e-9)
 FEW = 32
 """Tokens of an answer below which its pace is mostly noise."""
 FAILURE_GAIN = 0.1
-LATELY = 1.0
-"""Seconds over which what the pool has to compute is averaged: about as long as one prompt keeps a server."""
 MOST_FAILING = 0.95
-TYPICAL_GAIN = 0.02
-"""What is typical is what the last fifty requests or so were."""
+LONGER = 8.0
+"""Seconds over which the requests at a server are averaged, to know who comes back there: longer than a pause or two."""
 Batch = tuple[float, float, float]
 """What a step's time is the sum of: once, for each sequence, for each token of context."""
 NOTHING: Batch = (0.0, 0.0, 0.0)
@@ -65,6 +65,10 @@ class Pace:
     """The same without those that are computed while the weights are read anyway: what decoding stood still for."""
     busy_until: float = 0.0
     """When the prompts that were sent there will have been computed."""
+    usual: float = 0.0
+    """Requests there as it reports them, in the mean of the last `LONGER`."""
+    paused_tokens: int = 0
+    """What conversations have in its cache that may go on, though nothing of them is in flight: `Pauses`."""
     begins: float = 0.0
     """When the last step with prompts begins that is known of: what is sent before joins it."""
     places: int = 0
@@ -99,62 +103,6 @@ class Place(NamedTuple):
     """All that the server was ever sent: `Pace.sent`."""
     stalled: float
     """`Pace.stalled`."""
-
-
-@dataclass(slots=True)
-class Typical:
-    """A request of this pool, as those that finished lately."""
-
-    uncached_tokens: float = 500.0
-    context_tokens: float = 1_000.0
-    output_tokens: float = DEFAULT_OUTPUT_TOKENS
-    fill: float = 0.0
-    """Share of its limit that an answer with a limit came to."""
-    seconds: float = 4.0
-    prompts: float = 0.0
-    """Seconds in which all servers together would compute the prompts that were sent `LATELY`; older ones fade."""
-    prompts_at: float = 0.0
-    """When that was true."""
-
-    def busy(self, now: float) -> float:
-        """Return how many servers the prompts of the last second or so keep busy."""
-        return self.prompts * math.exp(min(0.0, self.prompts_at - now) / LATELY) / LATELY
-
-    def sent(self, at: float, seconds: float) -> None:
-        """Count a prompt that takes `seconds` to compute; other replicas tell of theirs late."""
-        late = max(0.0, self.prompts_at - at)
-        self.prompts = self.busy(at) * LATELY + seconds * math.exp(-late / LATELY)
-        self.prompts_at = max(self.prompts_at, at)
-
-    def output(self, max_tokens: int) -> float:
-        """Return how many tokens an answer limited to `max_tokens` (0: unlimited) is expected to have."""
-        if not max_tokens:
-            return self.output_tokens
-        return min(max_tokens, max(self.output_tokens, self.fill * max_tokens))
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a request that ended teaches of its server."""
-
-    completed: bool
-    broken: bool
-    """By its server's fault; neither is somebody who stopped waiting."""
-    ahead: float
-    """Prompt tokens that the server had to compute until the end of this prompt."""
-    stalls: float
-    """Prompt tokens that came after and were computed before its end: decoding stood still for them."""
-    batch: float
-    """Mean number of sequences in the server's batch while it was there."""
-    reads: float
-    """Mean number of tokens of context in that batch."""
-    prompt_tokens: int
-    """Of these, its own."""
-    context_tokens: int
-    max_tokens: int
-    seconds: float
-    first_token: float | None
-    output_tokens: int
 
 
 class Fleet:
@@ -210,11 +158,12 @@ class Fleet:
         """Note that nothing is in flight: whatever the queue was thought to be, it is empty."""
         self.paces[slot].busy_until = 0.0
 
-    def looked_at(self, slot: int, places: int) -> None:
-        """Note that the server at `slot` has `places` for adapters, and let old opinions of it decay."""
+    def looked_at(self, slot: int, places: int, requests: int) -> None:
+        """Note that the server at `slot` has `places` for adapters and `requests`; let old opinions of it decay."""
         pace, now = self.paces[slot], self._clock()
         age = now - pace.learnt_at
         pace.learnt_at, pace.places = now, places
+        pace.usual += (requests - pace.usual) * (1.0 - math.exp(-age / LONGER))
         pace.slow_prefill.age(age)
         pace.slow_decode.age(age)
         pace.failing *= 0.5 ** (age / HALF_LIFE)
@@ -237,7 +186,7 @@ class Fleet:
         pace = self.paces[slot]
         pace.failing += FAILURE_GAIN * (taught.broken - pace.failing)
         if taught.completed:
-            self._typical(taught)
+            self.typical.learn(taught)
             self._measure(pace, taught)
         elif not taught.broken:
             self._overdue(pace, taught)
@@ -293,16 +242,6 @@ class Fleet:
         ):
             pace.slow_prefill.learn(end.seconds / expected, 1.0)
 
-    def _typical(self, end: Lesson) -> None:
-        typical, tokens = self.typical, end.output_tokens
-        typical.uncached_tokens += TYPICAL_GAIN * (end.prompt_tokens - typical.uncached_tokens)
-        typical.context_tokens += TYPICAL_GAIN * (end.context_tokens + tokens - typical.context_tokens)
-        typical.seconds += TYPICAL_GAIN * (end.seconds - typical.seconds)
-        if tokens:
-            typical.output_tokens += TYPICAL_GAIN * (tokens - typical.output_tokens)
-            if end.max_tokens:
-                typical.fill += TYPICAL_GAIN * (min(1.0, tokens / end.max_tokens) - typical.fill)
-
     def _apply(self, pace: Pace) -> None:
         prefill, decode = pace.slow_prefill.value, pace.slow_decode.value
         first, each, *step = self._model.rates
@@ -342,6 +281,7 @@ def _lesson(entry: Entry, end: Finished, load: Load, stalls: float) -> Lesson:
         seconds=end.seconds,
         first_token=end.first_token,
         output_tokens=end.output_tokens,
+        again_tokens=entry.again_tokens,
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from services.epp.cost.pace import Pace, Typical
+from services.epp.cost.pace import Pace
+from services.epp.cost.typical import Typical
 from services.epp.endpoints import Server
 from services.epp.inflight import Load
 from services.epp.scheduling.subset import Subset

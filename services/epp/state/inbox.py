@@ -178,6 +178,7 @@ class Inbox:
         if slot < 0:
             return
         pool = self._pool
+        pool.pauses.end([pick.parent, *blocks][:-1])
         pool.prefixes.record(slot, blocks, pick.held, pick.parent)
         if pick.again:
             return
@@ -229,6 +230,10 @@ class Inbox:
             request = pool.inflight.unhear(f"{batch.owner}-{number:x}")
             if request is not None:
                 pool.prefixes.freed(request.slot, request.tail)
+                if request.tail and not request.answered:
+                    pool.pauses.begin(
+                        request.slot, request.tail, request.context_tokens + request.output_tokens
+                    )
 
     def _count(self, batch: Batch, slots: Sequence[int]) -> None:
         loads = {at(slots, vector.endpoint): reading.load(vector) for vector in batch.vectors}

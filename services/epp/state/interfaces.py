@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from services.epp.cost.pace import Lesson
+from services.epp.cost.lesson import Lesson
 from services.epp.endpoints import Metrics
 from services.epp.inflight import Entry
 from services.epp.records import Ended

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from services.epp.cost.pace import Lesson
+from services.epp.cost.lesson import Lesson
 from services.epp.endpoints import Metrics
 from services.epp.inflight import Entry
 from services.epp.load import Load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from services.epp.cost.pace import Lesson
+from services.epp.cost.lesson import Lesson
 from services.epp.endpoints import Metrics
 from services.epp.load import Load
 from services.epp.prefix import SIZES
@@ -95,4 +95,5 @@ def lesson(taught: wire.Lesson) -> Lesson:
         seconds=taught.seconds,
         first_token=taught.first_token,
         output_tokens=taught.output_tokens,
+        again_tokens=taught.again_tokens,
     )

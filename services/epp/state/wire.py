@@ -119,6 +119,7 @@ class Lesson(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seconds: Amount
     first_token: Amount | None
     output_tokens: int
+    again_tokens: Count = 0
 
 
 class Binding(msgspec.Struct, array_like=True, frozen=True, gc=False):

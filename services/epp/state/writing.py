@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from services.epp.cost.pace import Lesson
+from services.epp.cost.lesson import Lesson
 from services.epp.endpoints import Metrics
 from services.epp.inflight import PREFILL, Entry
 from services.epp.load import Load
@@ -148,6 +148,7 @@ def lesson(taught: Lesson, place: int) -> wire.Lesson:
         taught.seconds,
         taught.first_token,
         taught.output_tokens,
+        taught.again_tokens,
     )
 
 

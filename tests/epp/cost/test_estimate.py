@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from services.epp.cost.estimate import Job, Prices, estimate, gain
-from services.epp.cost.pace import Pace, Typical
+from services.epp.cost.pace import Pace
+from services.epp.cost.typical import Typical
 from services.epp.inflight import Load
 from tests.epp.scheduling.world import NOW, server
 
@@ -198,6 +199,70 @@ def test_a_copy_costs_no_more_than_its_own_time_where_no_prompts_are_computed():
     )
 
     assert none == some
+
+
+AT_HOME = [Pace(usual=1.0), Pace(usual=3.0)]
+
+
+@pytest.mark.parametrize(
+    ("alone", "cached", "apart"),
+    [
+        (0.8, {}, True),
+        (0.8, {1: 700.0}, True),
+        (0.8, {1: 1600.0, 0: 1600.0}, False),  # it goes on, and is at home already
+        (0.0, {}, False),  # nobody comes back in this pool
+    ],
+)
+def test_a_conversation_begins_where_few_others_will_come_back(alone, cached, apart):
+    """Now both have one request. Two more pause at the second, and will be back when this one has its next turns."""
+    typical, job = Typical(again=alone), Job(1600, 100, cached, NOW)
+    first, second = costs(1, 1, job=job, paces=AT_HOME, typical=typical)
+    same = costs(1, 1, job=job, typical=typical)
+
+    assert (second - first > same[1] - same[0]) is apart
+
+
+def test_who_is_at_home_weighs_by_the_turns_to_come():
+    """Four of five tokens were there: four more turns, each among two more that have 500 tokens to compute."""
+    typical = Typical(again=0.8)
+    first, second = costs(1, 1, paces=AT_HOME, typical=typical, burden=0)
+    answer = typical.output_tokens * (0.00035 + typical.context_tokens * CONTEXT)
+
+    assert second - first == pytest.approx(4 * 2 * (answer + 500 / 8000))
+
+
+def test_a_slow_server_is_home_to_fewer():
+    """At half the speed two requests are in each other's way as much as four."""
+    slow = Pace(usual=2.0, prefill=2 / 8000, sequence=2 * 0.00035, context=2 * CONTEXT)
+
+    def added(usual: float) -> list[float]:
+        paces = [slow, Pace(usual=usual)]
+        found, without = costs(0, 0, paces=paces, typical=Typical(again=0.8)), costs(0, 0, paces=paces)
+        return [a - b for a, b in zip(found, without, strict=True)]
+
+    assert added(4.0) == pytest.approx([0, 0])
+    assert added(2.0)[0] > added(2.0)[1] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("running", "paused", "displaced"), [(0, 0, 0), (4000, 3000, 0), (4000, 5000, 700), (9999, 9999, 1700)]
+)
+def test_what_goes_on_and_has_to_leave_the_cache_will_be_computed_again(running, paused, displaced):
+    """A cache of 10,000 tokens and a request of 1,700, with its answer: no more than its own size can be in its way."""
+    pace, load = Pace(paused_tokens=paused), Load(context_tokens=running)
+    found = [
+        estimate(
+            JOB,
+            [server(0, block_size=10, num_blocks=1000)],
+            [load],
+            [pace],
+            Typical(again=alone),
+            Prices(handling=0),
+        )[0]
+        for alone in (0.0, 0.5)
+    ]
+
+    assert found[1] - found[0] == pytest.approx(0.5 * PATIENCE * displaced / 8000)
 
 
 def test_siblings_of_a_burst_share_a_server_the_more_the_less_is_idle():

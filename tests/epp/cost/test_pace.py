@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.epp.cost.pace import Fleet, Typical
+from services.epp.cost.pace import Fleet
+from services.epp.cost.typical import Typical
 from services.epp.inflight import Entry, Load
 from services.epp.records import EndOutcome, Finished
 from tests.epp.world import Clock
@@ -99,7 +100,7 @@ def test_a_server_that_nobody_used_for_a_while_is_like_the_others_again(clock):
     for _ in range(1500):
         clock.now += 0.2
         for slot in range(2):
-            fleet.looked_at(slot, 0)
+            fleet.looked_at(slot, 0, 0)
 
     assert before > 2.5
     assert fleet.paces[1].prefill / fleet.paces[0].prefill == pytest.approx(1.0, abs=0.05)
@@ -186,13 +187,13 @@ def test_a_queue_is_as_long_as_the_server_turns_out_to_be_slow(clock):
 def test_adapters_are_remembered_as_far_as_they_fit(clock):
     """The least recently used one goes; fewer places make more go."""
     fleet = fleet_of(1, clock)
-    fleet.looked_at(0, 2)
+    fleet.looked_at(0, 2, 0)
     for model in ("a", "b", "a", "c"):
         fleet.sent(entry(0, model=model))
     assert list(fleet.paces[0].adapters) == ["a", "c"]
-    fleet.looked_at(0, 1)
+    fleet.looked_at(0, 1, 0)
     assert list(fleet.paces[0].adapters) == ["c"]
-    fleet.looked_at(0, 0)
+    fleet.looked_at(0, 0, 0)
     fleet.sent(entry(0, model="d"))
     assert not fleet.paces[0].adapters
 
@@ -206,6 +207,18 @@ def test_a_newcomer_is_as_fast_as_the_pool(clock):
 
     assert fleet.paces[0].prefill == pytest.approx(1 / 8000 / 9.5, rel=0.4)
     assert fleet.paces[0].busy_until == 0
+
+
+def test_the_usual_number_of_requests_is_a_mean_of_some_seconds(clock):
+    """What is there now counts little: a conversation that pauses takes it off for a moment."""
+    fleet = fleet_of(1, clock)
+    for _ in range(400):
+        clock.now += 0.2
+        fleet.looked_at(0, 0, 4)
+    assert fleet.paces[0].usual == pytest.approx(4.0, rel=0.01)
+    clock.now += 0.2
+    fleet.looked_at(0, 0, 0)
+    assert fleet.paces[0].usual == pytest.approx(4.0 * math.exp(-0.2 / 8), rel=0.01)
 
 
 def test_how_busy_prompts_keep_a_pool_fades_in_a_second(clock):
