@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.routing.cells import Capacity, Result
 from bench.routing.policies import DEFAULT, ORACLE
-from bench.routing.verdict import HIGHER, LOWER, WITHIN, Table, cells_of, losses, means, promises
+from bench.routing.verdict import (
+    HIGHER,
+    LOWER,
+    WITHIN,
+    Table,
+    cells_of,
+    hindsight,
+    losses,
+    means,
+    promises,
+)
 from bench.routing.workloads import WORKLOADS
 
 MOST_LOSSES = 60
@@ -96,6 +106,13 @@ def _counts(results: Sequence[Result]) -> str:
         "its row shows that knowledge alone does not win every figure: who has the least mean time pays with some other."
     )
     ordered = sorted(rows, key=lambda row: -int(row[1]))
+    policies = list(dict.fromkeys(result.cell.policy for result in results))
+    others = [policy for policy in policies if policy not in (DEFAULT, ORACLE)]
+    text += (
+        " Nor can all be won by choosing: whoever knew which of the other policies wins most figures of each workload and load, "
+        f"and used it there, would have {hindsight(results, others)}; with the default and the oracle to choose from as well, "
+        f"{hindsight(results, policies)}."
+    )
     return f"{text}\n\n{grid(['policy', 'best or within', 'behind on every seed'], ordered)}"
 
 

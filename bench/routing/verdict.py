@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,13 @@ def losses(results: Sequence[Result], policy: str = DEFAULT) -> list[Loss]:
                 pays = others[by]["e2e_mean"] / mine["e2e_mean"]
                 found.append(Loss(workload, load, metric, mine[metric], best, by, seeds, pays))
     return sorted(found, key=lambda loss: -loss.behind)
+
+
+def hindsight(results: Sequence[Result], among: Iterable[str]) -> int:
+    """Return the figures won by using, in each cell, the one policy of `among` that wins most of them there."""
+    lost = [Counter((loss.workload, loss.load) for loss in losses(results, policy)) for policy in among]
+    won = len((*LOWER, *HIGHER))
+    return sum(won - min(by_cell[cell] for by_cell in lost) for cell in cells_of(means(results)))
 
 
 def _best(rows: Mapping[str, Mapping[str, float]], metric: str) -> tuple[str, float]:

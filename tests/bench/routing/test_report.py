@@ -14,7 +14,7 @@ from bench.routing.measure import Row
 from bench.routing.plots import draw
 from bench.routing.policies import POLICIES
 from bench.routing.store import Kept, load, save
-from bench.routing.verdict import losses, means, promises
+from bench.routing.verdict import hindsight, losses, means, promises
 from bench.routing.workloads import WORKLOADS
 
 ROW = Row(
@@ -73,6 +73,16 @@ def test_a_loss_says_what_the_other_pays_for_it():
     (loss,) = losses(results(session={"tpot_p50": 2.5, "e2e_mean": 3000.0}))
 
     assert loss.pays == pytest.approx(3.0)
+
+
+def test_choosing_in_hindsight_is_by_cell_and_not_by_figure():
+    """Near, session has a tail that smg has not, and the reverse is true of the median; high, smg is alone."""
+    near = results(session={"ttft_p99": 20.0}, smg={"ttft_p50": 5.0})
+    high = results(point="high", smg={"ttft_p50": 5.0})
+
+    assert hindsight(near, ["session", "smg"]) == 8
+    assert hindsight(near + high, ["session", "smg"]) == 8 + 9
+    assert hindsight(near + high, ["session"]) == 8 + 8
 
 
 def test_everybody_is_counted_alike():
