@@ -49,10 +49,11 @@ class Pauses:
 
     def end(self, tails: Iterable[int]) -> bool:
         """Note that the conversations go on whose prompts ended with one of `tails`; say whether any does."""
-        ended = [pause for tail in tails if (pause := self._drop(tail)) is not None]
-        for pause in ended:
-            self._typical.paused(self._clock() - pause.since)
-        return bool(ended)
+        known = [tail for tail in tails if tail in self._counted or tail in self._remembered]
+        for pause in map(self._drop, known):
+            if pause is not None:
+                self._typical.paused(self._clock() - pause.since)
+        return bool(known)
 
     def expire(self) -> None:
         """Count those no more that have paused for too long."""
