@@ -66,7 +66,7 @@ class Pace:
     busy_until: float = 0.0
     """When the prompts that were sent there will have been computed."""
     usual: float = 0.0
-    """Requests there as it reports them, in the mean of the last `LONGER`."""
+    """Requests there as it reports them, in the mean of the last `LONGER`, and one more for each new conversation."""
     paused_tokens: int = 0
     """What conversations have in its cache that may go on, though nothing of them is in flight: `Pauses`."""
     begins: float = 0.0
@@ -135,6 +135,8 @@ class Fleet:
         self.typical.sent(at, mine)
         end += mine
         pace.busy_until = end
+        # A conversation that begins is at home there at once, or those that begin together all go to one server.
+        pace.usual += max(0.0, 2.0 * request.prompt_tokens / max(request.context_tokens, 1) - 1.0)
         pace.sent += request.prompt_tokens
         pace.stalled += max(0.0, request.prompt_tokens - pace.step / pace.prefill)
         if pace.places:

@@ -221,6 +221,15 @@ def test_the_usual_number_of_requests_is_a_mean_of_some_seconds(clock):
     assert fleet.paces[0].usual == pytest.approx(4.0 * math.exp(-0.2 / 8), rel=0.01)
 
 
+@pytest.mark.parametrize(("found", "more"), [(0, 1.0), (200, 0.5), (400, 0.0), (800, 0.0)])
+def test_a_conversation_that_begins_is_at_home_at_once(clock, found, more):
+    """Of 800 tokens: or many that begin within a second would all go where few were before. A turn counts when it is seen."""
+    fleet = fleet_of(1, clock)
+    fleet.sent(replace(entry(0, prompt=800), prompt_tokens=800 - found))
+
+    assert fleet.paces[0].usual == pytest.approx(more)
+
+
 def test_how_busy_prompts_keep_a_pool_fades_in_a_second(clock):
     """Two prompts of half a second each: one server's worth; nothing of it is left after ten."""
     fleet = fleet_of(2, clock)
