@@ -213,6 +213,7 @@ class Director:
             pool=pool.name,
             zone=self._zone,
             chance=self._rng.random(),
+            goes_on=goes_on,
         )
         candidates = self._candidates(situation, pool)
         self._admit(pool, priority)

@@ -70,6 +70,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     """The monotonic clock that `scraped_at` is of."""
     chance: float
+    goes_on: bool = False
+    """It is the next turn of a conversation."""
     priority: int
     fairness: str
     base_model: str
@@ -104,6 +106,7 @@ def explain(
         why=why(decision),
         now=situation.now,
         chance=situation.chance,
+        goes_on=situation.goes_on,
         priority=situation.priority,
         fairness=fairness,
         base_model=situation.base_model,

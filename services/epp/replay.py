@@ -110,4 +110,5 @@ def _situation(explanation: Explanation) -> Situation:
         pool=explanation.pool,
         zone=explanation.zone,
         chance=explanation.chance,
+        goes_on=explanation.goes_on,
     )

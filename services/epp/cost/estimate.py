@@ -22,6 +22,8 @@ class Job:
     now: float
     adapter: str = ""
     """Empty for the base model."""
+    goes_on: bool = False
+    """It is a conversation's next turn."""
 
 
 USUAL = 4.0
@@ -151,6 +153,8 @@ def gain(cached: Mapping[int, float]) -> dict[int, float]:
 
 def _new(job: Job) -> float:
     """Return how far a conversation begins with this prompt: 1 where nobody knows it, 0 where somebody has half of it."""
+    if job.goes_on:
+        return 0.0
     return max(0.0, 1.0 - 2.0 * max(job.cached.values(), default=0.0) / max(job.prompt_tokens, 1.0))
 
 

@@ -52,6 +52,8 @@ class Situation:
     """Where this gateway runs, as the servers' label `topology.kubernetes.io/zone` spells it; empty when not told."""
     chance: float = 1.0
     """One uniform draw from [0, 1) for this request: filters that explore compare with it. 1 never explores."""
+    goes_on: bool = False
+    """It is the next turn of a conversation that had one a minute ago or less."""
     peer: Server | None = None
     """The server that will decode, while one for the prefill is looked for."""
 

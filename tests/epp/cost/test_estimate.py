@@ -222,6 +222,15 @@ def test_a_conversation_begins_where_few_others_will_come_back(alone, cached, ap
     assert (second - first > same[1] - same[0]) is apart
 
 
+def test_a_turn_that_is_longer_than_all_before_begins_nothing():
+    """It belongs where its conversation is, also while less than half of it is known there."""
+    job = Job(1600, 100, {1: 400.0}, NOW, goes_on=True)
+
+    assert costs(0, 0, job=job, paces=AT_HOME, typical=Typical(again=0.8)) == costs(
+        0, 0, job=job, typical=Typical(again=0.8)
+    )
+
+
 def test_who_is_at_home_weighs_by_the_turns_to_come():
     """Four of five tokens were there: four more turns, each among two more that have 500 tokens to compute."""
     typical = Typical(again=0.8)

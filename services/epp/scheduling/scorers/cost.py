@@ -62,5 +62,6 @@ class Cost:
             cached=cached,
             now=situation.now,
             adapter="" if digest.model == situation.base_model else digest.model,
+            goes_on=situation.goes_on,
         )
         return estimate(job, servers, situation.loads, situation.paces, situation.typical, self.prices)
