@@ -178,10 +178,10 @@ class Inbox:
         if slot < 0:
             return
         pool = self._pool
-        pool.pauses.end([pick.parent, *blocks][:-1])
         pool.prefixes.record(slot, blocks, pick.held, pick.parent)
         if pick.again:
             return
+        pool.pauses.end([pick.parent, *blocks][:-1])
         request = Foreign(
             id=f"{owner}-{pick.number:x}",
             slot=slot,

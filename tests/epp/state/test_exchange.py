@@ -238,39 +238,6 @@ def test_the_oldest_waits_are_dropped_first(clock, theirs):
     assert loads(theirs) == loads(ours)
 
 
-def at_home(peer: Peer) -> list[int]:
-    return [bool(pace.paused_tokens) for pace in peer.pool.fleet.paces]
-
-
-def test_who_pauses_where_is_known_to_all(ours, theirs):
-    """From the end of a turn to the next one, whoever picks that."""
-    first, second = digest(SYSTEM), digest(SYSTEM, QUESTION)
-    reservation = ours.pick(first)
-    exchange(ours, theirs)
-    ours.finish(reservation.id, status=200, seconds=1.0, response_bytes=400)
-    ours.release(reservation)
-    exchange(ours, theirs)
-    assert sum(at_home(ours)) == 1
-    assert at_home(theirs) == at_home(ours)
-    theirs.pick(second)
-    exchange(ours, theirs)
-
-    assert not any(at_home(ours) + at_home(theirs))
-
-
-def test_the_same_question_again_ends_no_pause(ours, theirs):
-    """It is the same turn, and its prompt does not go on."""
-    prompt = digest(SYSTEM)
-    reservation = ours.pick(prompt)
-    ours.finish(reservation.id, status=200, seconds=1.0, response_bytes=400)
-    ours.release(reservation)
-    exchange(ours, theirs)
-    theirs.pick(prompt)
-    exchange(ours, theirs)
-
-    assert sum(at_home(ours)) == sum(at_home(theirs)) == 1
-
-
 def test_the_clocks_of_replicas_need_not_agree(ours):
     """Five minutes apart, as if they were not."""
     early, late = peer("bbbbbbbb", Clock(700.0)), peer("cccccccc", Clock(1300.0))
