@@ -15,6 +15,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def fresh_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Start a gateway for one module: no test before made a server slow, and the picker knows none as that."""
+    with gateway_running(tmp_path_factory.mktemp("fresh")) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def sdk(gateway: Gateway) -> Iterator[openai.OpenAI]:
     """Return the official client, which must never retry here: a test wants to see each answer."""

@@ -17,6 +17,11 @@ from tools.workload.text import pseudo_text
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture(scope="module")
+def gateway(fresh_gateway: Gateway) -> Gateway:
+    return fresh_gateway
+
+
 def served(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     return answer.headers["x-served-by"]

@@ -26,6 +26,11 @@ PUBLISHED = HERE.parents[2] / "shared" / "traces" / "mooncake_conversation_trace
 SERVERS = 2  # of the pool that is asked
 
 
+@pytest.fixture(scope="module")
+def gateway(fresh_gateway: Gateway) -> Gateway:
+    return fresh_gateway
+
+
 async def play(gateway: Gateway, requests: Sequence[TimedRequest]) -> list[Answer]:
     """Send `requests` as fast as sixteen at a time allow, turns in order; every one must succeed."""
     async with aiohttp.ClientSession() as http:
@@ -49,8 +54,7 @@ async def test_conversations_find_most_of_what_can_be_found(gateway):
     measured = measured_hits(answers).rate
     chance = by_chance(requests)
     assert measured > (ideal + chance) / 2
-    # How evenly depends on what the picker has learnt of each: other tests have had faults injected into one of them.
-    assert min(servers(answers).values()) > len(requests) / 20
+    assert min(servers(answers).values()) > len(requests) / 4
 
 
 @pytest.mark.parametrize(("trace", "count"), [(STAND_IN, 5), (PUBLISHED, 200)], ids=["stand-in", "published"])
