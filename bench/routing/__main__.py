@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.routing.cells import POINTS, Cell, Result, capacities, rate_of, run_all
+from bench.routing.cells import POINTS, Cell, Result, Settings, capacities, rate_of, run_all
 from bench.routing.policies import POLICIES
 from bench.routing.store import Kept, save
 from bench.routing.table import text_table
@@ -41,6 +41,12 @@ from bench.routing.workloads.traces import provenance
 @click.option(
     "--set", "settings", multiple=True, metavar="PLUGIN.PARAMETER=VALUE", help="Of the default profile."
 )
+@click.option(
+    "--noise",
+    default=0.0,
+    show_default=True,
+    help="Standard deviation of the logarithm of times told to the default.",
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the results there.")
 def main(
     workloads: str,
@@ -50,6 +56,7 @@ def main(
     scale: float,
     jobs: int,
     settings: Sequence[str],
+    noise: float,
     output: Path | None,
 ) -> None:
     """Run and print."""
@@ -61,13 +68,13 @@ def main(
         for policy in _names(policies, POLICIES)
         for seed in seeds.split(",")
     ]
-    results = watch(cells, parsed(settings), jobs)
+    results = watch(cells, Settings(parsed(settings), noise), jobs)
     print(text_table(results))
     if output is not None:
         save(Kept(provenance(), results), output)
 
 
-def watch(cells: Sequence[Cell], settings: dict[str, dict[str, object]], jobs: int) -> list[Result]:
+def watch(cells: Sequence[Cell], settings: Settings, jobs: int) -> list[Result]:
     """Run `cells` under a progress bar on the standard error."""
     columns = (
         TextColumn("{task.description}"),

@@ -40,7 +40,7 @@ def sustained(workload: str, policy: str, guess: float) -> float:
 
 
 def _attained(workload: str, policy: str, rate: float) -> bool:
-    row = run(Cell(workload, "capacity", rate, policy, SEED), {}).row
+    row = run(Cell(workload, "capacity", rate, policy, SEED)).row
     return row.goodput >= ATTAINED and row.keeping_up >= KEEPING_UP
 
 

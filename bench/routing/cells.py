@@ -20,15 +20,24 @@ from bench.routing.world import World
 
 CAPACITY = Path(__file__).parent / "capacity.json"
 
-Settings = Mapping[str, Mapping[str, object]]
-"""Parameters of the default profile's plugins, by type."""
-
 
 class Capacity(msgspec.Struct, frozen=True):
     """The rate, in requests per second, up to which nine in ten requests are answered within the objectives."""
 
     round_robin: float
     oracle: float
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What is unlike the published runs, for the default policy alone."""
+
+    parameters: Mapping[str, Mapping[str, object]] = {}
+    """Of the default profile's plugins, by type."""
+    noise: float = 0.0
+    """Standard deviation, in logarithms, of what the picker is told that a request took."""
+
+
+AS_PUBLISHED = Settings()
 
 
 class Cell(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +82,7 @@ def rate_of(workload: str, load: str, capacity: Capacity) -> float:
     return (share or WORKLOADS[workload].overload) * float(getattr(capacity, whose))
 
 
-def run(cell: Cell, settings: Settings) -> Result:
+def run(cell: Cell, settings: Settings = AS_PUBLISHED) -> Result:
     """Play one cell."""
     workload = WORKLOADS[cell.workload]
     coming = arrivals(_planned(cell.workload, cell.seed, cell.scale), cell.rate)
@@ -82,8 +91,10 @@ def run(cell: Cell, settings: Settings) -> Result:
 
 
 def policy_of(name: str, settings: Settings) -> Callable[[Surroundings], Policy]:
-    """Return the policy called `name`; `settings` are for the default profile."""
-    return functools.partial(Picker, parameters=settings) if name == DEFAULT and settings else POLICIES[name]
+    """Return the policy called `name`; `settings` are for the default alone."""
+    if name != DEFAULT:
+        return POLICIES[name]
+    return functools.partial(Picker, parameters=settings.parameters, noise=settings.noise)
 
 
 @functools.lru_cache(maxsize=2)

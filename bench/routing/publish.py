@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from bench.routing.__main__ import watch
-from bench.routing.cells import POINTS, Capacity, Cell, capacities, rate_of
+from bench.routing.cells import AS_PUBLISHED, POINTS, Capacity, Cell, capacities, rate_of
 from bench.routing.checks import checks
 from bench.routing.markdown import markdown
 from bench.routing.plots import draw
@@ -49,7 +49,7 @@ def main(full: bool, seeds: str, again: bool, jobs: int) -> None:
             for seed in played
             for policy in POLICIES
         ]
-        save(Kept(provenance(), watch(cells, {}, jobs)), RESULT)
+        save(Kept(provenance(), watch(cells, AS_PUBLISHED, jobs)), RESULT)
     kept = load(RESULT)
     draw(kept.results, PAGE.parent / "benchmarks")
     _write(f"{markdown(kept.results, known, _note(kept))}\n\n{checks()}")

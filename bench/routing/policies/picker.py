@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -38,10 +39,12 @@ class Picker(Policy):
         around: Surroundings,
         parameters: Mapping[str, Mapping[str, object]] | None = None,
         *,
+        noise: float = 0.0,
         state: SharedState | None = None,
         instance: str = "",
     ) -> None:
         super().__init__(around)
+        self._noise = noise
         self.pool = Pool(POOL, clock=around.clock)
         self.names = [f"10.0.0.{n + 1}:8000" for n in range(len(around.engines))]
         self._index = {name: n for n, name in enumerate(self.names)}
@@ -70,7 +73,8 @@ class Picker(Policy):
     def ended(self, turn: Turn, choice: Choice, server: int, end: End) -> None:
         """Report what the access log would: times, and the answer's size in bytes."""
         super().ended(turn, choice, server, end)
-        noise = self.around.rng.uniform(0.9, 1.1)  # words are not all of one length
+        length = self.around.rng.uniform(0.9, 1.1)  # words are not all of one length
+        off = math.exp(self.around.rng.gauss(0.0, self._noise)) if self._noise else 1.0
         self.director.finish(
             Ended(
                 pool=POOL,
@@ -79,10 +83,10 @@ class Picker(Policy):
                 served=self.names[server],
                 status=200,
                 attempts=1,
-                seconds=end.seconds,
+                seconds=end.seconds * off,
                 sent_after=0.0,
                 answered_after=0.001,
-                response_bytes=round(end.output_tokens * (EVENT_BYTES + len(turn.digest.model)) * noise),
+                response_bytes=round(end.output_tokens * (EVENT_BYTES + len(turn.digest.model)) * length),
             ),
             Release.ACCESS_LOG,
         )

@@ -136,7 +136,7 @@ class Fleet:
         end += mine
         pace.busy_until = end
         # A conversation that begins is at home there at once, or those that begin together all go to one server.
-        pace.usual += max(0.0, 2.0 * request.prompt_tokens / max(request.context_tokens, 1) - 1.0)
+        pace.usual += _begun(request)
         pace.sent += request.prompt_tokens
         pace.stalled += max(0.0, request.prompt_tokens - pace.step / pace.prefill)
         if pace.places:
@@ -155,6 +155,7 @@ class Fleet:
         """Take back what `sent` counted: the prompt went elsewhere."""
         pace = self.paces[entry.slot]
         pace.busy_until -= entry.prompt_tokens * pace.prefill
+        pace.usual = max(0.0, pace.usual - _begun(entry))
 
     def idle(self, slot: int) -> None:
         """Note that nothing is in flight: whatever the queue was thought to be, it is empty."""
@@ -258,6 +259,11 @@ class Fleet:
     def _evict(pace: Pace) -> None:
         while len(pace.adapters) > pace.places:
             pace.adapters.popitem(last=False)
+
+
+def _begun(request: Entry | Foreign) -> float:
+    """Return how far a conversation begins with `request`: 1 where nothing of it was cached, 0 from half of it on."""
+    return max(0.0, 2.0 * request.prompt_tokens / max(request.context_tokens, 1) - 1.0)
 
 
 def _completed(end: Finished) -> bool:

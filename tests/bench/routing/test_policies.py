@@ -215,6 +215,23 @@ def test_the_default_is_the_real_director_and_reports_ends_to_it():
     assert len(policy.pool.inflight) == 0
 
 
+def test_the_default_can_be_told_times_with_noise():
+    """Twenty measurements of one truth disagree; without noise they do not."""
+
+    def variance(noise: float) -> float:
+        policy = Picker(around(), noise=noise)
+        for server in READY:
+            policy.scraped(server, Metrics(block_size=16, num_blocks=1000, scraped_at=999.0))
+        for _ in range(60):
+            asked = turn()
+            choice = policy.choose(asked, READY)
+            policy.sent(asked, choice, choice.servers[0])
+            policy.ended(asked, choice, choice.servers[0], END)
+        return max(pace.slow_decode.variance for pace in policy.pool.fleet.paces)
+
+    assert variance(0.8) > 3 * variance(0.0)
+
+
 def test_the_default_sheds_bulk_when_the_fleet_is_full_and_nothing_else():
     """By the real saturation detector."""
     policy = Picker(around())

@@ -62,7 +62,7 @@ def test_a_server_that_dies_breaks_its_answers_and_clients_ask_again():
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_survives_an_outage_and_answers_everything(policy):
     """Nothing is lost, and the server works again after it."""
-    result = run(Cell("outage", "x", 30.0, policy, 3, 0.05), {})
+    result = run(Cell("outage", "x", 30.0, policy, 3, 0.05))
 
     assert result.row.requests >= 15
     assert result.row.goodput > 0.5
@@ -73,12 +73,12 @@ def test_the_same_seed_gives_the_same_run(policy):
     """Every figure of it."""
     cell = Cell("tenants", "x", 30.0, policy, 4, 0.03)
 
-    assert run(cell, {}) == run(cell, {})
+    assert run(cell) == run(cell)
 
 
 def test_a_refused_request_ends_its_session():
     """What would have followed counts as refused too."""
-    row = run(Cell("priorities", "x", 600.0, "default", 1, 0.4), {}).row
+    row = run(Cell("priorities", "x", 600.0, "default", 1, 0.4)).row
 
     assert row.shed["bulk"] > 0.05
     assert row.shed["interactive"] == row.shed["standard"] == 0

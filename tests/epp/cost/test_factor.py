@@ -45,6 +45,27 @@ def test_a_few_per_cent_are_taken_for_chance_and_a_lot_is_not():
     assert max(b / a for a, b in itertools.pairwise(values)) < 1.002
 
 
+def test_the_more_measurements_disagree_the_more_is_taken_for_chance():
+    """A fifth slower each time is believed; by turns much slower and much faster, with the same mean, is not yet."""
+    steady, wild = Factor(), Factor()
+    for _ in range(20):
+        steady.learn(1.2, 1.0)
+    for ratio in (2.4, 0.6) * 10:
+        wild.learn(ratio, 1.0)
+
+    assert steady.value > 1.1
+    assert 1.0 < wild.value < 1.05
+
+
+def test_a_server_of_half_the_speed_is_known_among_wild_measurements():
+    """They disagree by 40 % and more, and still say so together."""
+    factor = Factor()
+    for ratio in (3.0, 1.4) * 20:
+        factor.learn(ratio, 1.0)
+
+    assert factor.value > 1.6
+
+
 def test_one_hiccup_moves_little_whatever_its_size():
     """An answer that took a thousand times as long counts as one that took four times as long."""
     assert after(1, 1000.0).log == after(1, 4.0).log < 0.2

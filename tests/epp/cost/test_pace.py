@@ -230,6 +230,16 @@ def test_a_conversation_that_begins_is_at_home_at_once(clock, found, more):
     assert fleet.paces[0].usual == pytest.approx(more)
 
 
+def test_a_conversation_that_another_server_took_is_not_at_home_here(clock):
+    """What it counted is taken back, and never more than there is."""
+    fleet = fleet_of(2, clock)
+    fleet.sent(entry(0, prompt=800))
+    fleet.unsent(entry(0, prompt=800))
+    fleet.unsent(entry(1, prompt=800))
+
+    assert [pace.usual for pace in fleet.paces] == [0.0, 0.0]
+
+
 def test_how_busy_prompts_keep_a_pool_fades_in_a_second(clock):
     """Two prompts of half a second each: one server's worth; nothing of it is left after ten."""
     fleet = fleet_of(2, clock)
