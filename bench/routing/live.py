@@ -1,6 +1,6 @@
 """The comparison once more in real time: the running gateway against Envoy's own load balancing.
 
-    python -m bench.routing.live            # some four minutes, most of them waiting
+    python -m bench.routing.live            # some seven minutes, most of them waiting
 
 Four mock model servers run at 0.4 times the pace of the `llama-8b-h100` profile, and start anew for each policy. The default
 profile is `inference-gateway up` with all its filters; `ROUND_ROBIN` and `LEAST_REQUEST` are Envoy with one cluster and
@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -32,7 +35,6 @@ from bench.routing.checks import LIVE, Live
 from tools.gateway import binaries
 from tools.gateway.demo import LLAMA
 from tools.workload.conversations import Shape, conversations
-from tools.workload.prefixes import Hits
 from tools.workload.replay import Answer, measured_hits, replay
 from tools.workload.requests import TimedRequest
 
@@ -80,7 +82,7 @@ class Client:
                     usage = event.usage or usage
         except aiohttp.ClientError:
             return Answer(request, 0, seconds=time.perf_counter() - started)
-        if response.status == 200 and first:
+        if response.status == HTTPStatus.OK and first:
             self.first_tokens.append(first)
         cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
         server = response.headers.get("x-served-by", "")
@@ -113,11 +115,20 @@ class _Event(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Event)
 
 
-def summed(policy: str, answers: Sequence[Answer], first_tokens: Sequence[float]) -> Live:
-    """Sum up one policy's answers."""
-    good = [answer for answer in answers if answer.status == 200]
-    ordered, by = sorted(first_tokens), Counter(answer.server for answer in good)
-    hits: Hits = measured_hits(good)
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What clients saw of one workload."""
+
+    answers: Sequence[Answer]
+    first_tokens: Sequence[float]
+    """Seconds until each."""
+
+
+def summed(policy: str, runs: Sequence[Played]) -> Live:
+    """Sum up one policy's `runs`, whose servers began anew each time."""
+    answers = [answer for run in runs for answer in run.answers]
+    good = [answer for answer in answers if answer.status == HTTPStatus.OK]
+    ordered = sorted(first for run in runs for first in run.first_tokens)
     return Live(
         policy=policy,
         requests=len(answers),
@@ -125,10 +136,16 @@ def summed(policy: str, answers: Sequence[Answer], first_tokens: Sequence[float]
         ttft_p90=_ms(ordered, 0.9),
         ttft_p99=_ms(ordered, 0.99),
         e2e_mean=round(1000 * sum(answer.seconds for answer in good) / max(1, len(good)), 1),
-        hits=round(hits.rate, 4),
-        imbalance=round(max(by.values(), default=0) * SERVERS / max(1, len(good)), 3),
+        hits=round(measured_hits(good).rate, 4),
+        imbalance=round(statistics.fmean(_imbalance(run.answers) for run in runs), 3),
         failed=len(answers) - len(good),
     )
+
+
+def _imbalance(answers: Sequence[Answer]) -> float:
+    """Return the busiest server's requests over the mean."""
+    by = Counter(answer.server for answer in answers if answer.status == HTTPStatus.OK)
+    return max(by.values(), default=0) * SERVERS / max(1, by.total())
 
 
 def _ms(ordered: Sequence[float], share: float) -> float:
@@ -250,27 +267,33 @@ def _await_ready(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
-async def play(url: str, requests: Sequence[TimedRequest], policy: str) -> Live:
+async def play(url: str, requests: Sequence[TimedRequest]) -> Played:
     """Send the workload at its own pace."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         client = Client(http, url)
         answers = await replay(requests, client)
-    return summed(policy, answers, client.first_tokens)
+    return Played(answers, client.first_tokens)
 
 
 @click.command(help=__doc__)
 @click.option("--port-offset", default=22_000, show_default=True, help="As for `inference-gateway up`.")
-@click.option("--seed", default=1, show_default=True)
-def main(port_offset: int, seed: int) -> None:
-    """Run one policy after the other, and keep what they came to."""
-    requests, rows = conversations(SHAPE, seed), []
-    for policy in (DEFAULT, *ENVOY):
-        click.echo(f"{policy}: {len(requests)} requests …", err=True)
-        with tempfile.TemporaryDirectory(prefix="gateway-live-") as name:
-            folder = Path(name)
-            with fleet(port_offset, folder) as servers, proxy(policy, port_offset, servers, folder) as url:
-                rows.append(asyncio.run(play(url, requests, policy)))
-        click.echo(msgspec.json.encode(rows[-1]).decode())
+@click.option("--seeds", default="1,2,3", show_default=True)
+def main(port_offset: int, seeds: str) -> None:
+    """Play each seed to one policy after the other, and keep what they came to."""
+    runs: dict[str, list[Played]] = {policy: [] for policy in (DEFAULT, *ENVOY)}
+    for seed in map(int, seeds.split(",")):
+        requests = conversations(SHAPE, seed)
+        for policy, played in runs.items():
+            click.echo(f"seed {seed}, {policy}: {len(requests)} requests …", err=True)
+            with tempfile.TemporaryDirectory(prefix="gateway-live-") as name:
+                folder = Path(name)
+                with (
+                    fleet(port_offset, folder) as servers,
+                    proxy(policy, port_offset, servers, folder) as url,
+                ):
+                    played.append(asyncio.run(play(url, requests)))
+            click.echo(msgspec.json.encode(summed(policy, played[-1:])).decode())
+    rows = [summed(policy, played) for policy, played in runs.items()]
     LIVE.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
 
 

@@ -17,7 +17,7 @@ from services.safety.config import SafetyConfig
 from tests.e2e.harness import config
 from tests.e2e.harness.envoy import Envoy, envoy_running
 from tests.e2e.harness.model import Model, model_running
-from tests.safety import bypasses, kit
+from tests.safety import bypass_replies, bypasses, kit
 from tests.safety.bypasses import Outcome
 from tests.safety.test_bypass import check_left
 
@@ -84,7 +84,7 @@ LINES = [
 ]
 REPLIES = [
     reply
-    for reply in bypasses.replies()
+    for reply in bypass_replies.replies()
     if "1 characters" not in reply.name and "byte by byte" not in reply.name
 ]
 
@@ -121,8 +121,8 @@ async def test_answers_are_judged_in_every_mode(alone, mode):
 @IN_EVERY_MODE
 async def test_the_body_names_the_model_that_has_a_policy_of_its_own(alone, mode):
     """Nobody sets the header for it here; what is not judged passes byte for byte."""
-    whole = kit.body(bypasses.whole({"role": "assistant", "content": kit.SECRET}))
+    whole = kit.body(bypass_replies.whole({"role": "assistant", "content": kit.SECRET}))
     alone.model.say([whole[:9], whole[9:]], JSON)
     asked = kit.body({"model": "open", "messages": [{"role": "user", "content": kit.SECRET}]})
-    answer = await alone.http.post(alone.url(mode, bypasses.CHAT), content=asked, headers=JSON)
+    answer = await alone.http.post(alone.url(mode, bypass_replies.CHAT), content=asked, headers=JSON)
     assert (answer.content, alone.model.bodies) == (whole, [asked])

@@ -25,8 +25,10 @@ from tests.e2e.harness.clients import Answer, Ask, http2
 from tests.e2e.harness.model import Model, model_running
 from tests.e2e.harness.wait import until
 from tests.gateway.stubs import free_book, running_envoy
-from tests.safety import bypasses, kit
-from tests.safety.bypasses import Line, Outcome, Reply
+from tests.safety import bypass_replies, bypasses, kit
+from tests.safety.bypass_replies import Reply
+from tests.safety.bypasses import Line, Outcome
+from tests.safety.exchange import SSE
 from tests.safety.test_bypass import check_left
 from tools.gateway.envoy import bootstrap
 from tools.gateway.routes import Routes
@@ -92,7 +94,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
         async def ready() -> bool:
             clean = {"model": bypasses.MODEL, "messages": [{"role": "user", "content": "hi"}]}
             model.say([b"{}"], {"content-type": "application/json"})
-            return (await http.post(bypasses.CHAT, json=clean)).status_code == 200
+            return (await http.post(bypass_replies.CHAT, json=clean)).status_code == 200
 
         await until(ready, "the gateway answers")
         yield World(http, int(str(book.gateway).rpartition(":")[2]), model)
@@ -132,7 +134,8 @@ async def test_no_way_round_the_filter_is_open_in_requests(gateway: World, line:
 
 @pytest.mark.parametrize(
     ("reply", "model"),
-    [(reply, "m") for reply in bypasses.replies()] + [(reply, "w") for reply in bypasses.windowed()],
+    [(reply, "m") for reply in bypass_replies.replies()]
+    + [(reply, "w") for reply in bypass_replies.windowed()],
     ids=lambda one: getattr(one, "name", one),
 )
 async def test_no_way_round_the_filter_is_open_in_answers(gateway: World, reply: Reply, model: str) -> None:
@@ -150,7 +153,7 @@ async def test_no_way_round_the_filter_is_open_in_answers(gateway: World, reply:
 def _asked(gateway: World, reply: Reply, model: str) -> dict[str, object]:
     gateway.model.say(reply.pieces, reply.headers)
     turns = [{"role": "user", "content": "hi"}]
-    fields = {bypasses.TEXT: {"prompt": "hi"}, bypasses.RESPONSES: {"input": "hi"}}
+    fields = {bypass_replies.TEXT: {"prompt": "hi"}, bypass_replies.RESPONSES: {"input": "hi"}}
     return {"model": model, "max_tokens": 9, **fields.get(reply.path, {"messages": turns})}
 
 
@@ -160,7 +163,7 @@ async def test_data_frames_of_http2_hide_nothing(gateway: World, size: int) -> N
     gateway.model.say([b"{}"], JSON)
     body = next(bypasses.prompts()).body
     pieces = tuple(body[at : at + size] for at in range(0, len(body), size))
-    ask = Ask(bypasses.CHAT, pieces, headers=tuple(JSON.items()))
+    ask = Ask(bypass_replies.CHAT, pieces, headers=tuple(JSON.items()))
     answer: Answer = await http2(gateway.gateway, ask)
     assert (answer.status, gateway.model.bodies) == (403, [])
 
@@ -177,7 +180,7 @@ async def test_a_client_chooses_no_policy_by_a_header(gateway: World, name: str)
 async def test_a_block_ends_the_servers_work(gateway: World) -> None:
     """The stream that is cut is cut on the server's side too: it stops generating."""
     events = kit.chat(["on ", "Project Bluebird", " and more" * 1000])
-    reply = Reply("", (*events[:2], *[events[2]] * 3000), headers=bypasses.SSE)
+    reply = Reply("", (*events[:2], *[events[2]] * 3000), headers=SSE)
     async with gateway.http.stream("POST", reply.path, json=_asked(gateway, reply, "m")) as answer:
         body = b"".join([chunk async for chunk in answer.aiter_raw()])
     assert body.endswith(b"data: [DONE]\n\n")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from services.epp.asking import ask_of
 from services.epp.assemble import make_scheduler
 from services.epp.config import EndpointPickerConfig
 from services.epp.director import Director
@@ -25,7 +24,7 @@ from services.extproc.events import End, Headers, Metadata, Outcome, Request, Re
 from services.extproc.messages import Message, Mode, Modes, Part, Side
 from services.extproc.script import Script
 from services.extproc.session import Session
-from services.openai.digest import Digest, encode
+from services.openai.digest import encode
 from tests.epp.world import Clock, address, digest, director_of, pool_of, text
 
 CHAT = (":method", "POST"), (":path", "/v1/chat/completions"), ("content-type", "application/json")
@@ -351,44 +350,6 @@ async def test_the_pool_is_told_in_several_ways(context, metadata, cluster, expe
     )
 
     assert (await picked(director, asked, **context)).metadata["gw.epp"]["pool"] == expected
-
-
-@pytest.mark.parametrize("name", ["x-gateway-inference-fairness-id", "x-llm-d-inference-fairness-id"])
-def test_a_fairness_id_has_two_names(name):
-    """The flow of requests without one is the reference's `default-flow`."""
-    assert ask_of(request((name, "tenant"), metadata=ATTACHED), "", Digest("m")).fairness == "tenant"
-    assert ask_of(request(metadata=ATTACHED), "", Digest("m")).fairness == "default-flow"
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        (("x-gateway-request-ttl-ms", "1500"), 1.5),
-        (("x-gateway-request-ttl-ms", "0"), 0.0),
-        (("x-llm-d-inference-ttl", "1m30s"), 90.0),
-        (("other", "1"), None),
-    ],
-)
-def test_a_client_says_how_long_it_waits(header, expected):
-    """In milliseconds, or as the reference writes it."""
-    assert ask_of(request(header), "", Digest("m")).ttl == expected
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        ("x-gateway-request-ttl-ms", "soon"),
-        ("x-gateway-request-ttl-ms", "-1"),
-        ("x-gateway-request-ttl-ms", "9" * 400),
-        ("x-llm-d-inference-ttl", "0s"),
-        ("x-slo-ttft-ms", "1e3"),
-    ],
-)
-def test_a_time_that_is_none_is_a_400(header):
-    """Rather than waiting for some other time."""
-    with pytest.raises(BadRequest) as refusal:
-        ask_of(request(header), "", Digest("m"))
-    assert refusal.value.param == header[0]
 
 
 async def test_a_request_that_waits_asks_the_proxy_for_more_time():

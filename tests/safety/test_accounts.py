@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from services.openai.texts import weight
-from tests.safety.test_service import Exchange
+from tests.safety.exchange import Exchange
 
 DOCUMENT = {
     "model": "m",

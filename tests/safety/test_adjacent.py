@@ -8,7 +8,7 @@ from services.openai.texts import walk
 from services.safety.adjacent import crossing
 from services.safety.judge import Tally, judge
 from tests.safety import kit
-from tests.safety.test_service import Exchange
+from tests.safety.exchange import Exchange
 
 HALF = kit.SECRET[:7], kit.SECRET[7:]
 

@@ -7,7 +7,7 @@ import pytest
 from services.extproc.config import ConfigError
 from services.safety.verdict import Action, Confidence
 from tests.safety import kit
-from tests.safety.test_service import Exchange, error, prompt
+from tests.safety.exchange import Exchange, error, prompt
 
 SETTINGS = [
     {

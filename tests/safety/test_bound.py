@@ -9,7 +9,7 @@ from services.safety.assemble import assemble
 from services.safety.checks.registry import CHECKS
 from services.safety.config import SafetyConfig
 from tests.safety import kit
-from tests.safety.test_service import JSON, SSE, Exchange, error
+from tests.safety.exchange import JSON, SSE, Exchange, error
 
 CONFIG = """
 checks:

@@ -11,9 +11,9 @@ from services.openai.texts import decode
 from services.safety.canonical.check import Canonical
 from services.safety.checks.rules import built_in
 from services.safety.checks.ruleset import RuleSet
-from tests.safety import bypasses, kit
+from tests.safety import bypass_replies, bypasses, kit
 from tests.safety.bypasses import Outcome
-from tests.safety.test_service import Exchange, error
+from tests.safety.exchange import Exchange, error
 
 KEYS = Canonical(RuleSet([rule for rule in built_in() if rule.id == "aws-access-key"]))
 CODES = {
@@ -49,7 +49,8 @@ async def test_no_way_round_the_filter_is_open_in_requests(policies, line):
 
 @pytest.mark.parametrize(
     ("reply", "mode"),
-    [(reply, "exact") for reply in bypasses.replies()] + [(reply, "window") for reply in bypasses.windowed()],
+    [(reply, "exact") for reply in bypass_replies.replies()]
+    + [(reply, "window") for reply in bypass_replies.windowed()],
     ids=lambda one: getattr(one, "name", one),
 )
 async def test_no_way_round_the_filter_is_open_in_answers(policies, reply, mode):

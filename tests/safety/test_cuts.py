@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.openai.texts import Kind, Text
 from services.safety.answer import StreamedAnswer
 from services.safety.judge import Tally, judge
-from tests.safety import bypasses, kit, tricks
+from tests.safety import bypass_replies, kit, tricks
 from tests.safety.kit import SECRET
 from tests.safety.test_stream import finals
 
@@ -28,7 +28,7 @@ policies:
       providers: [{name: far}]
 """
 MODES = ("exact", "window", "audit")
-DIALECTS = {name: make for name, (_, make) in bypasses.STREAMS.items()}
+DIALECTS = {name: make for name, (_, make) in bypass_replies.STREAMS.items()}
 FRAGMENTS = [
     SECRET, SECRET[:7], "badword", "bad", "4111 1111 1111 1111", "4111", " ", ", ", "é😀", "key: ", "%", "\\", "&",
     tricks.SINGLE["zero-width"](SECRET), tricks.SINGLE["full-width"](SECRET), tricks.ESCAPED["URL-encoding"](SECRET),

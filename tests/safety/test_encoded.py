@@ -11,7 +11,7 @@ from services.safety import encoded
 from services.safety.encoded import TooLarge, pack, unpack
 from services.safety.service import Safety
 from tests.safety import kit
-from tests.safety.test_service import JSON, Exchange, Heard, prompt
+from tests.safety.exchange import JSON, Exchange, Heard, prompt
 
 RAW = zlib.compressobj(wbits=-15)
 BODY = kit.body(prompt("pay 4111 1111 1111 1111 now"))

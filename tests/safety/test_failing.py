@@ -9,7 +9,7 @@ from services.safety.checks.base import Windowed
 from services.safety.metrics import PrometheusObserver
 from services.safety.verdict import Action, Finding, State
 from tests.safety import kit
-from tests.safety.test_service import JSON, SSE, Exchange, error, prompt
+from tests.safety.exchange import JSON, SSE, Exchange, error, prompt
 
 CONFIG = """
 checks: {fragile: {type: fragile}}

@@ -11,7 +11,7 @@ from services.safety.service import Safety
 from services.safety.shadow import Shadows
 from services.safety.verdict import Action, State
 from tests.safety import kit
-from tests.safety.test_service import JSON, SSE, Exchange, Heard, Judge, error, prompt
+from tests.safety.exchange import JSON, SSE, Exchange, Heard, Judge, error, prompt
 from tests.safety.test_stream import finals
 
 CARD, OTHER = "4111 1111 1111 1111", "5500 0000 0000 0004"

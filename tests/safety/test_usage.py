@@ -7,7 +7,7 @@ import json
 from services.openai import sse
 from services.safety.usage import Toll
 from tests.safety import kit
-from tests.safety.test_service import JSON, SSE, Exchange, prompt
+from tests.safety.exchange import JSON, SSE, Exchange, prompt
 
 USAGE = {
     "prompt_tokens": 11,

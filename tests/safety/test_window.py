@@ -7,7 +7,7 @@ import pytest
 from services.safety.providers.base import ProviderVerdict
 from services.safety.verdict import Action, Finding, State
 from tests.safety import kit
-from tests.safety.test_service import SSE, Exchange, prompt
+from tests.safety.exchange import SSE, Exchange, prompt
 from tests.safety.test_stream import DIALECTS
 
 CONFIG = """
