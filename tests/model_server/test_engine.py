@@ -113,6 +113,36 @@ def test_a_repeated_prompt_is_read_from_the_cache():
     assert (subject.counters.cache_queries, subject.counters.cache_hits) == (96, 32)
 
 
+def test_siblings_in_one_step_compute_once_what_they_share():
+    """240 tokens of 224 that all three share: the first computes 240, the others 16 each."""
+    subject = engine(max_batched_tokens=1024)
+    shared = tuple(range(14))
+    for number, name in enumerate("abc"):
+        subject.submit(ask(name, prompt=240, blocks=(*shared, 100 + number)), 0.0)
+    # The engine is idle: the first begins alone, and the others join the step after it.
+    progress = run(subject)
+
+    assert {p.id: p.cached_tokens for p in progress if p.first} == {"a": 0, "b": 224, "c": 224}
+    assert finish_times(progress) == {"a": 0.24, "b": 0.272, "c": 0.272}
+
+
+@pytest.mark.parametrize("budget", [256, 1024])
+def test_siblings_that_wait_together_compute_once_what_they_share(budget):
+    """Behind another prompt of 200 tokens: 240 + 16 + 16 tokens are computed after it, whatever fits into a step."""
+    subject = engine(max_batched_tokens=budget)
+    subject.submit(ask("before", prompt=200), 0.0)
+    for number, name in enumerate("abc"):
+        subject.submit(ask(name, prompt=240, blocks=(*range(14), 100 + number)), 0.001)
+    progress = run(subject)
+
+    assert {p.id: p.cached_tokens for p in progress if p.first and p.id != "before"} == {
+        "a": 0,
+        "b": 224,
+        "c": 224,
+    }
+    assert max(p.at for p in progress) == pytest.approx(0.2 + 0.272, abs=0.011)
+
+
 def test_the_next_turn_finds_the_answer_too():
     """Generated blocks are cached under the hashes of the text they hold."""
     subject = engine()

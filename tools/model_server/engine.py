@@ -248,6 +248,8 @@ class Engine:
             sequence = running[len(plan)]
             chunk = min(sequence.pending, budget)
             if reserve(sequence.lease, sequence.computed + chunk):
+                if chunk > 1:
+                    self._commit(sequence, sequence.computed + chunk)
                 plan.append((sequence, chunk))
                 budget -= chunk
             else:
@@ -298,7 +300,18 @@ class Engine:
             sequence.cached_tokens = min(cached, sequence.request.prompt_tokens)
             self.counters.cache_queries += sequence.request.prompt_tokens
             self.counters.cache_hits += sequence.cached_tokens
+        self._commit(sequence, cached + chunk)
         return chunk
+
+    def _commit(self, sequence: Job, tokens: int) -> None:
+        """Make the full blocks of the first `tokens` findable.
+
+        Those of a prompt are when the step that computes them begins, so that siblings in one step compute what they share
+        once: each layer writes all keys and values before it reads any (vLLM's design of prefix caching, version 1).
+        """
+        self._storing = sequence.request
+        self.kv.commit(sequence.lease, sequence.request.blocks, tokens)
+        self._storing = None
 
     def _repeats(self, plan: list[tuple[Job, int]]) -> int:
         """How often this decode step can be repeated before someone finishes or blocks run out."""
@@ -328,19 +341,16 @@ class Engine:
 
     def _apply(self, step: _Step, end: float, progress: list[Progress]) -> None:
         self.counters.steps += step.repeat
-        kv, repeat, size = self.kv, step.repeat, self.kv.block_size
+        repeat, size = step.repeat, self.kv.block_size
         for sequence, chunk in step.plan:
             if sequence.gone:
                 continue
             samples = chunk == sequence.pending
             sequence.computed = computed = sequence.computed + chunk * repeat
-            lease = sequence.lease
-            self._storing = sequence.request
             if repeat > 1:
-                kv.reserve(lease, computed)
-            if computed // size > lease.seen:
-                kv.commit(lease, sequence.request.blocks, computed)
-            self._storing = None
+                self.kv.reserve(sequence.lease, computed)
+            if computed // size > sequence.lease.seen:
+                self._commit(sequence, computed)
             if samples:
                 self._sample(sequence, step, end, progress)
 
