@@ -41,7 +41,7 @@ class Prices:
     foresight: float = 2.0
     """Requests that a prompt will have held up later, wherever it is computed, against the root of the mean number of
     requests at a server times the share of its time that prompts take now."""
-    patience: float = 2.0
+    patience: float = 1.5
     """Own seconds after the first token that are as bad as one before it, in which there is nothing to read."""
     handling: float = 0.005
     """Seconds that each request takes from the others at its server whatever the GPU does: HTTP, tokens, scheduling. On a

@@ -9,6 +9,8 @@ from services.epp.cost.estimate import Job, Prices, estimate
 from services.epp.endpoints import Server
 from services.epp.scheduling.interfaces import Situation
 
+PRICES = Prices()
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -20,16 +22,16 @@ class Cost:
 
     margin: float = 0.01
     """Relative; what the estimate cannot tell apart must not be told apart by the order of the list."""
-    burden: float = 1.0
+    burden: float = PRICES.burden
     """Seconds that the request takes from those that are there, against seconds of its own."""
-    foresight: float = 2.0
+    foresight: float = PRICES.foresight
     """The same for those that the pool will have there soon: so many times the root of the mean batch and the share of
     time that prompts take now."""
-    patience: float = 2.0
+    patience: float = PRICES.patience
     """Seconds after the first token that are as bad as one before it."""
-    handling_seconds: float = 0.005
+    handling_seconds: float = PRICES.handling
     """What each request at a server costs the others there, whatever the model's speed."""
-    adapter_load_seconds: float = 0.2
+    adapter_load_seconds: float = PRICES.adapter_load
     prices: Prices = field(init=False)
 
     def __post_init__(self) -> None:
