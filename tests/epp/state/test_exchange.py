@@ -13,22 +13,6 @@ from services.epp.state.wire import Batch, encode
 from tests.epp.state.world import LEASE, Peer, exchange, loads, peer
 from tests.epp.world import Clock, address, digest, text
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ours(clock: Clock) -> Peer:
-    return peer("aaaaaaaa", clock)
-
-
-@pytest.fixture
-def theirs(clock: Clock) -> Peer:
-    return peer("bbbbbbbb", clock)
-
-
 SYSTEM, QUESTION = text(2000, 1), text(2000, 2)
 
 

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.epp.state.world import Peer, exchange, peer
-from tests.epp.world import Clock, digest, text
+from tests.epp.state.world import Peer, exchange
+from tests.epp.world import digest, text
 
 SYSTEM, QUESTION = text(2000, 1), text(2000, 2)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ours(clock: Clock) -> Peer:
-    return peer("aaaaaaaa", clock)
-
-
-@pytest.fixture
-def theirs(clock: Clock) -> Peer:
-    return peer("bbbbbbbb", clock)
 
 
 def at_home(peer: Peer) -> list[bool]:

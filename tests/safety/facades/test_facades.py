@@ -16,19 +16,12 @@ from services.safety.providers.settings import Auth
 from services.safety.service import Safety
 from services.safety.verdict import Action, Direction, State
 from tests.safety import kit
+from tests.safety.exchange import Heard
 
 ARMOR = "/v1/projects/p/locations/l/templates/{}:sanitize{}"
 LITELLM = "/beta/litellm_basic_guardrail_api"
 CARD = "pay 4111 1111 1111 1111 now"
 MASKED = "pay [REDACTED:card] now"
-
-
-class Heard:
-    def __init__(self):
-        self.records = []
-
-    def verdict(self, record):
-        self.records.append(record)
 
 
 class Says:
